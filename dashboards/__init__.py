@@ -1,0 +1,1 @@
+"""PromQL for people. Knows the metric table and nothing else of the project."""

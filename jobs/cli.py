@@ -1,0 +1,329 @@
+"""The `batchgauge` command. Messages go to stderr; what a command reports goes to stdout.
+
+Nothing heavy is imported before a command needs it: `--help`, `validate`, `list` and `status` know no torch.
+"""
+
+from __future__ import annotations
+
+import sys
+from datetime import datetime
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from pipelines.errors import BatchgaugeError, SpecError
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+    from jobs.delivery import Push
+    from jobs.environment import Environment
+    from jobs.request import RunRequest, RunResult
+    from jobs.spec import JobSpec
+    from monitoring.ledger import Ledger
+    from pipelines.cancellation import Cancellation
+    from pipelines.report import Outcome, Trigger
+
+FAILED, USAGE, PARTIAL, BREACH, SKIPPED = 1, 2, 3, 4, 5
+
+EXIT_CODES = """
+Exit codes: 0 success · 1 failed · 2 usage, or a job file that is wrong · 3 partial: something was rejected ·
+4 a threshold is breached (with --fail-on-breach) · 5 skipped: the job is already running · 128+n stopped by signal n
+"""
+
+app = typer.Typer(
+    name="batchgauge",
+    help="Batch scoring with PyTorch, made as observable as an online service.",
+    epilog=EXIT_CODES,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+SpecFile = Annotated[Path, typer.Argument(metavar="SPEC", help="Job file (TOML).", show_default=False)]
+SpecFiles = Annotated[
+    list[Path], typer.Argument(metavar="SPEC…", help="Job files (TOML), or folders of them.", show_default=False)
+]
+JobName = Annotated[str, typer.Argument(metavar="JOB", help="A job's name, or its job file.", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Report as JSON on stdout.")]
+
+
+def main() -> NoReturn:
+    """Run the command; an error that we know is one clear message and an exit code."""
+    try:
+        app()
+    except BatchgaugeError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(USAGE if isinstance(error, SpecError) else FAILED)
+    sys.exit(0)
+
+
+def _version(value: bool) -> None:  # noqa: FBT001  typer calls it with the option's value
+    if value:
+        typer.echo(f"batchgauge {installed_version('batchgauge')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_version),
+    ] = False,
+) -> None:
+    del version
+
+
+@app.command(epilog=EXIT_CODES)
+def run(
+    spec: SpecFile,
+    *,
+    date: Annotated[
+        datetime | None,
+        typer.Option(formats=["%Y-%m-%d"], help="Logical date; default: the date of the latest scheduled time."),
+    ] = None,
+    rescore: Annotated[bool, typer.Option("--rescore", help="Score parts again that are already committed.")] = False,
+    fail_on_breach: Annotated[bool, typer.Option("--fail-on-breach", help="Exit 4 when a threshold is breached.")] = False,
+    trigger: Annotated[str, typer.Option(help="What starts it: manual, cron or scheduler.")] = "manual",
+    json: Json = False,
+) -> None:
+    """Score a job's input once, measure it, judge it, record it and push it."""
+    from jobs.breaches import breaches
+    from jobs.documents import run_document
+    from jobs.request import RunRequest
+    from jobs.signals import stopping
+    from jobs.summary import run_summary
+    from pipelines.cancellation import Cancellation
+
+    loaded, environment = _load(spec), _environment()
+    request = RunRequest(loaded, environment, _trigger(trigger), date.date() if date else None, rescore)
+    cancellation = Cancellation()
+    with stopping(cancellation) as stop:
+        result = _run(request, cancellation)
+    breached = breaches(result.report, loaded.thresholds)
+    _show(run_summary(result, breached), run_document(result, breached), json=json)
+    raise typer.Exit(stop.exit_code or _exit_code(result.report.outcome, breached=bool(breached) and fail_on_breach))
+
+
+@app.command()
+def validate(specs: SpecFiles, *, json: Json = False) -> None:
+    """Check job files without running anything."""
+    from jobs.catalogue import check
+
+    checked = check(specs)
+    rows = [{"spec": str(item.file), "job": item.job, "error": item.error} for item in checked]
+    if json:
+        _print_json(rows)
+    for item in checked:
+        if item.error:
+            typer.echo(f"error: {item.error}", err=True)
+        elif not json:
+            typer.echo(f"{item.file}: ok, job {item.job!r}")
+    raise typer.Exit(USAGE if any(item.error for item in checked) else 0)
+
+
+@app.command("list")
+def list_jobs(*, json: Json = False) -> None:
+    """Show every job the ledger knows: last run, quality, next run, push."""
+    from time import time
+
+    from jobs.documents import state_document
+    from jobs.summary import job_list
+
+    with _ledger() as ledger:
+        states = [ledger.state(job) for job in ledger.jobs()]
+    if not states and not json:
+        typer.echo("no jobs yet; 'batchgauge register SPEC' or 'batchgauge run SPEC' makes one known", err=True)
+        return
+    _show(job_list(states, time()), [state_document(state) for state in states], json=json)
+
+
+@app.command()
+def status(job: JobName, *, json: Json = False) -> None:
+    """Show one job: state, schedule, latest run, quality, push."""
+    from time import time
+
+    from jobs.documents import state_document
+    from jobs.summary import job_status
+
+    with _ledger() as ledger:
+        state = ledger.state(_job_name(job))
+    _show(job_status(state, time()), state_document(state), json=json)
+
+
+@app.command()
+def history(
+    job: JobName,
+    *,
+    limit: Annotated[int, typer.Option(min=1, help="How many runs, newest first.")] = 20,
+    json: Json = False,
+) -> None:
+    """Show a job's runs, newest first."""
+    from jobs.documents import history_document
+    from jobs.summary import run_history
+
+    with _ledger() as ledger:
+        runs = ledger.runs(_job_name(job), limit=limit)
+    _show(run_history(runs), history_document(runs), json=json)
+
+
+@app.command()
+def register(specs: SpecFiles, *, json: Json = False) -> None:
+    """Make jobs known before their first run: pushes zeros, so that the first increase is seen."""
+    from jobs.catalogue import load_all
+    from jobs.delivery import register_job
+
+    environment = _environment()
+    jobs = load_all(specs)
+    with _ledger(environment) as ledger:
+        pushes = [register_job(ledger, spec, environment) for spec in jobs]
+    _show_pushes(pushes, json=json)
+
+
+@app.command()
+def push(
+    jobs: Annotated[list[str] | None, typer.Argument(metavar="[JOB]…", help="Jobs; default: all.", show_default=False)] = None,
+    *,
+    owed: Annotated[bool, typer.Option("--owed", help="Only jobs whose newest state was not delivered yet.")] = False,
+    json: Json = False,
+) -> None:
+    """Push the state of jobs again. Heals a gateway that was away or has lost its memory."""
+    from jobs.delivery import push_jobs
+
+    environment = _environment()
+    with _ledger(environment) as ledger:
+        names = [_job_name(job) for job in jobs or ()] or ledger.jobs()
+        pushes = push_jobs(ledger, names, environment, only_owed=owed)
+    _show_pushes(pushes, json=json)
+
+
+@app.command()
+def forget(
+    job: JobName,
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="Don't ask: the job's history and counters are lost.")] = False,
+) -> None:
+    """Delete a job from the gateway and the ledger. Its predictions stay."""
+    from jobs.delivery import forget_job
+
+    environment = _environment()
+    name = _job_name(job)
+    with _ledger(environment) as ledger:
+        ledger.state(name)
+        if not yes and not typer.confirm(f"forget {name!r}, with its history and counters?", err=True):
+            raise typer.Exit(FAILED)
+        forget_job(ledger, name, environment)
+    typer.echo(f"forgot {name!r}", err=True)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of a job file, for editors."""
+    from jobs.spec import JobSpec
+
+    _print_json(JobSpec.model_json_schema())
+
+
+@app.command()
+def doctor(
+    spec: Annotated[Path | None, typer.Argument(metavar="[SPEC]", help="Check this job too.", show_default=False)] = None,
+    *,
+    json: Json = False,
+) -> None:
+    """Check what a run needs: packages, ledger, gateway, and with a job file its model, input and output."""
+    from jobs.doctor import examine
+    from jobs.summary import findings_table
+
+    findings = examine(_load(spec) if spec else None, _environment())
+    _show(findings_table(findings), [finding.document() for finding in findings], json=json)
+    raise typer.Exit(0 if all(finding.ok for finding in findings) else FAILED)
+
+
+def _run(request: RunRequest, cancellation: Cancellation) -> RunResult:
+    from jobs.progress import watching
+    from jobs.run import run as run_job  # the import that brings in torch
+
+    with watching(request.spec.job.name, _stderr()) as observer:
+        return run_job(request, observer=observer, cancellation=cancellation)
+
+
+def _exit_code(outcome: Outcome, *, breached: bool) -> int:
+    if outcome == "failed":
+        return FAILED
+    if outcome == "skipped":
+        return SKIPPED
+    if breached:
+        return BREACH
+    return PARTIAL if outcome == "partial" else 0
+
+
+def _trigger(name: str) -> Trigger:
+    from pipelines.report import Trigger
+
+    try:
+        return Trigger(name)
+    except ValueError:
+        raise SpecError(f"--trigger {name!r}: must be one of {', '.join(Trigger)}") from None
+
+
+def _load(file: Path) -> JobSpec:
+    from jobs.spec import load
+
+    return load(file)
+
+
+def _environment() -> Environment:
+    import os
+
+    from jobs.environment import read
+
+    return read(os.environ)
+
+
+def _ledger(environment: Environment | None = None) -> Ledger:
+    from monitoring.ledger import Ledger
+
+    return Ledger.open((environment or _environment()).ledger)
+
+
+def _job_name(name: str) -> str:
+    """A job's name: as given, or that of the job file that was named instead."""
+    return _load(Path(name)).job.name if name.endswith(".toml") and Path(name).is_file() else name
+
+
+def _stderr() -> Console:
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def _show(table: RenderableType, document: object, *, json: bool) -> None:
+    from rich.console import Console
+
+    if json:
+        _print_json(document)
+    else:
+        # Not a terminal: no wrapping at 80 columns, or a log would be cut into pieces.
+        Console(width=None if sys.stdout.isatty() else 160, highlight=False).print(table)
+
+
+def _print_json(document: object) -> None:
+    from jobs.documents import text
+
+    typer.echo(text(document))
+
+
+def _show_pushes(pushes: list[Push], *, json: bool) -> None:
+    if json:
+        _print_json([push.document() for push in pushes])
+    for push in pushes:
+        if push.error or not json:
+            typer.echo(push.sentence(), err=True)
+    raise typer.Exit(FAILED if any(push.error for push in pushes) else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""Acting on pushed state by hand: register, push, forget."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from time import time
+from typing import Any
+
+from jobs.environment import Environment
+from jobs.spec import JobSpec
+from monitoring.ledger import Ledger
+from monitoring.push import deliver, forget
+from pipelines.errors import PushError
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """What became of one job's push. Without an error and without destinations there is nowhere to push to."""
+
+    job: str
+    destinations: tuple[str, ...]
+    error: str | None
+
+    def sentence(self) -> str:
+        """For a person."""
+        if self.error:
+            return f"{self.job}: push owed: {self.error}"
+        if not self.destinations:
+            return f"{self.job}: in the ledger, not pushed: no gateway and no textfile folder is configured"
+        return f"{self.job}: pushed to {' and '.join(self.destinations)}"
+
+    def document(self) -> dict[str, Any]:
+        """For a machine."""
+        return {"job": self.job, "destinations": list(self.destinations), "error": self.error}
+
+
+def register_job(ledger: Ledger, spec: JobSpec, environment: Environment) -> Push:
+    """Make the job known and push its state: zeros when it is new."""
+    now = datetime.now(UTC)
+    ledger.register(spec.definition(environment), now=now.timestamp(), next_expected_at=spec.next_expected(now))
+    return push_job(ledger, spec.job.name, environment)
+
+
+def push_job(ledger: Ledger, job: str, environment: Environment) -> Push:
+    """Push one job's state, to where the environment says now if it says anything."""
+    _follow(ledger, job, environment)
+    try:
+        delivery = deliver(ledger, job, credentials=environment.credentials)
+    except PushError as error:
+        return Push(job, (), str(error))
+    return Push(job, tuple(delivery.destinations), None)
+
+
+def _follow(ledger: Ledger, job: str, environment: Environment) -> None:
+    """A gateway may have moved since the job last ran: the ledger learns of it here as it would in a run."""
+    state = ledger.state(job)
+    destination = environment.redirected(state.definition.destination)
+    if destination != state.definition.destination:
+        moved = replace(state.definition, destination=destination)
+        ledger.register(moved, now=time(), next_expected_at=state.next_expected_at)
+
+
+def push_jobs(ledger: Ledger, jobs: Iterable[str], environment: Environment, *, only_owed: bool) -> list[Push]:
+    """Push the state of several jobs; one that can't be pushed doesn't stop the others."""
+    return [push_job(ledger, job, environment) for job in jobs if not only_owed or ledger.state(job).owed]
+
+
+def forget_job(ledger: Ledger, job: str, environment: Environment) -> None:
+    """Delete the job's group, textfile, ledger entries and batch records.
+
+    Raises `PushError` when the gateway can't be reached (nothing is forgotten then), `LockHeld` while a run goes on.
+    """
+    with ledger.lock("run", job):
+        forget(ledger, job, credentials=environment.credentials)
+        shutil.rmtree(ledger.batch_folder(job), ignore_errors=True)

@@ -1,0 +1,96 @@
+"""Facts of the deployment, from `BATCHGAUGE_…` variables: where things are, and secrets. Never a job's meaning."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from platformdirs import user_state_path
+
+from monitoring.gateway import Credentials
+from monitoring.state import Destination
+from pipelines.errors import SpecError
+
+PREFIX = "BATCHGAUGE_"
+
+VARIABLES: dict[str, str] = {
+    "LEDGER": "Path of the ledger; default: `batchgauge/ledger.db` in the user's state directory.",
+    "GATEWAY": "URL of the Pushgateway; overrides `push.gateway`. Empty: push nowhere.",
+    "TEXTFILE": "Folder of node_exporter's textfile collector; overrides `push.textfile`.",
+    "CA_FILE": "Certificate authority for the gateway, PEM; overrides `push.ca_file`.",
+    "USERNAME": "User name for the gateway (basic auth).",
+    "PASSWORD": "Password for the gateway.",
+    "PASSWORD_FILE": "File with that password, in place of `PASSWORD`.",
+    "BEARER_TOKEN": "Bearer token for the gateway, in place of user name and password.",
+    "BEARER_TOKEN_FILE": "File with that token, in place of `BEARER_TOKEN`.",
+    "TOOLS": "Folder with the servers' binaries, for the demo and the tests.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """What the variables say; None where a variable is not set (or, for a secret, empty)."""
+
+    ledger: str
+    gateway: str | None
+    textfile: str | None
+    ca_file: str | None
+    credentials: Credentials
+
+    def redirected(self, destination: Destination) -> Destination:
+        """The destination as these facts change it; a variable that is set but empty means nowhere."""
+
+        def first(said: str | None, before: str | None) -> str | None:
+            return (before if said is None else said) or None
+
+        return replace(
+            destination,
+            gateway=first(self.gateway, destination.gateway),
+            textfile=first(self.textfile, destination.textfile),
+            ca_file=first(self.ca_file, destination.ca_file),
+        )
+
+
+def read(variables: Mapping[str, str]) -> Environment:
+    """The environment's facts. Raises `SpecError` for an unknown or contradictory variable."""
+    known = {PREFIX + name for name in VARIABLES}
+    for name in sorted(set(variables) - known):
+        if name.startswith(PREFIX):
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else f"; known: {', '.join(sorted(known))}"
+            raise SpecError(f"environment variable {name}: unknown{hint}")
+    return Environment(
+        ledger=variables.get(f"{PREFIX}LEDGER") or str(user_state_path("batchgauge") / "ledger.db"),
+        gateway=variables.get(f"{PREFIX}GATEWAY"),
+        textfile=variables.get(f"{PREFIX}TEXTFILE"),
+        ca_file=variables.get(f"{PREFIX}CA_FILE"),
+        credentials=_credentials(variables),
+    )
+
+
+def _credentials(variables: Mapping[str, str]) -> Credentials:
+    username = variables.get(f"{PREFIX}USERNAME") or None
+    password = _secret(variables, "PASSWORD")
+    bearer = _secret(variables, "BEARER_TOKEN")
+    if (username is None) != (password is None):
+        raise SpecError(f"environment: {PREFIX}USERNAME goes together with {PREFIX}PASSWORD or {PREFIX}PASSWORD_FILE")
+    if bearer is not None and username is not None:
+        raise SpecError(f"environment: give {PREFIX}BEARER_TOKEN or {PREFIX}USERNAME with a password, not both")
+    return Credentials(username=username, password=password, bearer=bearer)
+
+
+def _secret(variables: Mapping[str, str], name: str) -> str | None:
+    value, file = variables.get(PREFIX + name) or None, variables.get(f"{PREFIX}{name}_FILE") or None
+    if value and file:
+        raise SpecError(f"environment: give {PREFIX}{name} or {PREFIX}{name}_FILE, not both")
+    if not file:
+        return value
+    try:
+        text = Path(file).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(f"environment variable {PREFIX}{name}_FILE: can't read {file}: {error}") from error
+    if not text:
+        raise SpecError(f"environment variable {PREFIX}{name}_FILE: {file} is empty")
+    return text

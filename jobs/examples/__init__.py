@@ -1,0 +1,1 @@
+"""Two example jobs on real data that comes with scikit-learn."""

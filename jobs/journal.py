@@ -1,0 +1,74 @@
+"""Where a run's parts are recorded: the ledger for what counts, Parquet beside it for every batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from monitoring.ledger import CommittedPart, Ledger, RunStart
+from pipelines.errors import DataError
+from pipelines.records import RecordWriter, prune
+from pipelines.report import ModelReport, PartReport
+
+
+class LedgerJournal:
+    """The ledger as a pipeline sees it, for one run."""
+
+    def __init__(self, ledger: Ledger, start: RunStart, *, keep_runs: int) -> None:
+        self._ledger = ledger
+        self._start = start
+        self._records = BatchRecords(ledger.batch_folder(start.job), start.run_id, keep_runs=keep_runs)
+
+    def loaded(self, model: ModelReport) -> None:
+        """Say which model runs."""
+        self._ledger.set_model(self._start.run_id, model)
+
+    def committed(self, output_folder: str) -> Mapping[str, CommittedPart]:
+        """Parts committed before, by absolute output path."""
+        return self._ledger.committed_parts(self._start.job, output_folder)
+
+    def add(self, report: PartReport) -> None:
+        """Commit one part and its counts in one transaction."""
+        self._ledger.add_part(self._start.run_id, self._start.job, report)
+        self._records.add(report)
+
+    def drop(self, outputs: Iterable[str]) -> None:
+        """Forget parts whose output was removed."""
+        self._ledger.drop_parts(self._start.job, outputs)
+
+    def close(self) -> tuple[str, ...]:
+        """Publish the batch records. Returns what went wrong with them, if anything did."""
+        return self._records.close()
+
+
+class BatchRecords:
+    """Per-batch records of one run. They are worth a warning when they can't be kept, never a failed run."""
+
+    def __init__(self, folder: Path, run_id: str, *, keep_runs: int) -> None:
+        self._folder = folder
+        self._keep_runs = keep_runs
+        self._writer = RecordWriter(folder, run_id) if keep_runs else None
+        self._warnings: tuple[str, ...] = ()
+
+    def add(self, report: PartReport) -> None:
+        """Keep the part's batches."""
+        if self._writer is None or not report.batches:
+            return
+        try:
+            self._writer.add(report.batches)
+        except DataError as error:
+            self._give_up(error)
+
+    def close(self) -> tuple[str, ...]:
+        """Publish the file and remove those of runs that are too old."""
+        try:
+            if self._writer is not None:
+                self._writer.close()
+            prune(self._folder, self._keep_runs)
+        except DataError as error:
+            self._give_up(error)
+        return self._warnings
+
+    def _give_up(self, error: DataError) -> None:
+        self._writer = None
+        self._warnings = (f"batch records of this run are not kept: {error}",)

@@ -1,0 +1,181 @@
+"""One run of one job. Cron, the scheduler and a hand all come through `run`.
+
+register → lock → settle dead runs → start → pipeline (one transaction a part) → finish → deliver
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from os import getpid
+from time import monotonic
+from uuid import uuid4
+
+from jobs.environment import Environment
+from jobs.journal import LedgerJournal
+from jobs.request import RunRequest, RunResult
+from monitoring.ledger import Ledger, LockHeld, RunStart
+from monitoring.push import Pusher, deliver
+from monitoring.resources import ResourceMeter, available_cores
+from pipelines.cancellation import Cancellation
+from pipelines.errors import BatchgaugeError, LedgerError, PushError
+from pipelines.pipeline import Observer, Pipeline
+from pipelines.report import Outcome, ResourceReport, RunReport
+
+DEAD = "the process died before it could finish the run (killed, out of memory, or power lost)"
+RUNNING = "the job is already running"
+
+
+def run(request: RunRequest, *, observer: Observer, cancellation: Cancellation) -> RunResult:
+    """Run the job once and leave the truth in the ledger, whatever happens.
+
+    An error in the job's data, model or entrypoint makes the outcome `failed`, with its words as the reason;
+    a job that is already running makes it `skipped`. Raises `LedgerError` when the truth can't be recorded.
+    """
+    spec, environment = request.spec, request.environment
+    now = datetime.now(UTC)
+    start = RunStart(
+        run_id=uuid4().hex,
+        job=spec.job.name,
+        trigger=request.trigger,
+        logical_date=request.logical_date or spec.logical_date(now),
+        host=socket.gethostname(),
+        pid=getpid(),
+        started_at=now.timestamp(),
+    )
+    with Ledger.open(environment.ledger) as ledger:
+        next_expected_at = spec.next_expected(now)
+        ledger.register(spec.definition(environment), now=start.started_at, next_expected_at=next_expected_at)
+        try:
+            with ledger.lock("run", spec.job.name):
+                ledger.fail_dead_runs(start.job, now=start.started_at, reason=DEAD)
+                ledger.start_run(start, next_expected_at=next_expected_at)
+                report = _attempt(request, ledger, start, observer=observer, cancellation=cancellation)
+                ledger.finish_run(report)
+        except LockHeld:
+            report = _report(start, None, Outcome.SKIPPED, reason=RUNNING)
+            ledger.skip_run(report)
+        observer.phase("pushing")
+        return _deliver(ledger, report, environment)
+
+
+def _attempt(
+    request: RunRequest, ledger: Ledger, start: RunStart, *, observer: Observer, cancellation: Cancellation
+) -> RunReport:
+    """Run the pipeline and put what came of it, good or bad, into a report."""
+    spec = request.spec
+    meter, began = ResourceMeter(), monotonic()
+    journal = LedgerJournal(ledger, start, keep_runs=spec.batch.keep_runs)
+    pipeline = Pipeline(
+        spec.for_date(start.logical_date),
+        folder=spec.folder,
+        journal=journal,
+        observer=observer,
+        cancellation=cancellation,
+        cores=available_cores(),
+        rescore=request.rescore,
+    )
+    with _timeout(spec.job.timeout, cancellation), _pushing(request):
+        reason = _execute(pipeline)
+    return _report(
+        start,
+        pipeline,
+        Outcome.FAILED if reason else _outcome(pipeline),
+        reason=reason,
+        elapsed_seconds=monotonic() - began,
+        resources=meter.stop(accelerator_memory_peak_bytes=pipeline.accelerator_memory_peak_bytes),
+        warnings=(*journal.close(), *(holdout.error for holdout in pipeline.holdouts if holdout.error)),
+    )
+
+
+def _execute(pipeline: Pipeline) -> str | None:
+    """Why the run failed; None when it didn't."""
+    try:
+        pipeline.execute()
+    except LedgerError:
+        raise  # there is nowhere to record a failure
+    except BatchgaugeError as error:
+        return str(error)
+    except MemoryError:
+        return "out of memory; lower input.part_rows or batch.workers"
+    except Exception:  # noqa: BLE001  an entrypoint may raise anything, and the run must still be recorded
+        return f"unexpected error:\n{traceback.format_exc()}"
+    return None
+
+
+def _outcome(pipeline: Pipeline) -> Outcome:
+    tally = pipeline.tally
+    lost = tally.rows_rejected or tally.rejections or any(holdout.error for holdout in pipeline.holdouts)
+    return Outcome.PARTIAL if lost else Outcome.SUCCESS
+
+
+def _report(
+    start: RunStart,
+    pipeline: Pipeline | None,
+    outcome: Outcome,
+    *,
+    reason: str | None,
+    elapsed_seconds: float = 0.0,
+    resources: ResourceReport | None = None,
+    warnings: tuple[str, ...] = (),
+) -> RunReport:
+    report = RunReport(
+        run_id=start.run_id,
+        job=start.job,
+        trigger=start.trigger,
+        logical_date=start.logical_date,
+        host=start.host,
+        started_at=start.started_at,
+        # Not the wall clock: it may have stepped back since the start.
+        finished_at=start.started_at + elapsed_seconds,
+        elapsed_seconds=elapsed_seconds,
+        scoring_seconds=pipeline.scoring_seconds if pipeline else 0.0,
+        outcome=outcome,
+        reason=reason,
+        resources=resources or ResourceReport(),
+        warnings=warnings,
+    )
+    return report if pipeline is None else pipeline.filled_in(report)
+
+
+@contextmanager
+def _timeout(seconds: float | None, cancellation: Cancellation) -> Iterator[None]:
+    """Ask the run to stop when its time is over."""
+    if seconds is None:
+        yield
+        return
+    reason = f"timeout: the run took longer than job.timeout ({seconds:g} s)"
+    timer = threading.Timer(seconds, lambda: cancellation.request(reason, grace_seconds=0.0))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+@contextmanager
+def _pushing(request: RunRequest) -> Iterator[None]:
+    """Push the state every now and then, from a side thread, while the run goes on."""
+    destination = request.spec.destination(request.environment)
+    if not (destination.gateway or destination.textfile):
+        yield
+        return
+    job, push = request.spec.job.name, request.spec.push
+    pusher = Pusher(request.environment.ledger, job, every_seconds=push.every, credentials=request.environment.credentials)
+    pusher.start()
+    try:
+        yield
+    finally:
+        pusher.stop()
+
+
+def _deliver(ledger: Ledger, report: RunReport, environment: Environment) -> RunResult:
+    try:
+        return RunResult(report, deliver(ledger, report.job, credentials=environment.credentials), None)
+    except (PushError, LedgerError) as error:  # a ledger that can't note the push either: it is owed all the same
+        return RunResult(report, None, str(error))

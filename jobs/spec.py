@@ -1,0 +1,293 @@
+"""The job file: one TOML file, validated once into a frozen `JobSpec`.
+
+Unknown keys are refused with the nearest known one, and every error names the file, the key and the value.
+"""
+
+from __future__ import annotations
+
+import os.path
+import re
+import tomllib
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from string import Formatter
+from typing import Annotated, Any, Self
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PrivateAttr,
+    StrictStr,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
+
+from jobs import cron
+from jobs.environment import Environment
+from jobs.spec_errors import explain
+from monitoring.names import LABEL_NAME, RESERVED_LABELS
+from monitoring.state import Destination, JobDefinition, Thresholds
+from pipelines.errors import SpecError
+from pipelines.settings import Entrypoint, PipelineSettings, Settings, Text
+
+_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
+_DURATION_PATTERN = r"^(\d+d)?(\d+h)?(\d+m)?(\d+s)?$"
+_MAX_NAME = 200
+
+
+def _seconds(value: object) -> float:
+    match = _DURATION.fullmatch(value) if isinstance(value, str) and value else None
+    if match is None or not any(match.groups()):
+        raise ValueError("must be a duration such as '90s', '30m', '2h', '1h30m' or '7d'")
+    days, hours, minutes, seconds = (int(group or 0) for group in match.groups())
+    return timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds).total_seconds()
+
+
+def _positive_seconds(value: object) -> float:
+    seconds = _seconds(value)
+    if seconds <= 0:
+        raise ValueError("must be longer than nothing")
+    return seconds
+
+
+def _cron(value: str) -> str:
+    cron.check(value)
+    return value
+
+
+def _zone(value: str) -> str:
+    try:
+        ZoneInfo(value)
+    except (OSError, ValueError, KeyError) as error:  # a folder, a bad key, a zone that doesn't exist
+        raise ValueError("is not a known time zone; write one such as 'UTC' or 'Europe/Berlin'") from error
+    return value
+
+
+def _labels(value: dict[str, str]) -> dict[str, str]:
+    for name, text in value.items():
+        if not LABEL_NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is not a label name: letters, digits and _, no digit first")
+        if name in RESERVED_LABELS | {"job", "instance"}:
+            raise ValueError(f"{name!r} can't be a label name here: the metrics have a label of that name")
+        if not text:
+            raise ValueError(f"label {name!r} is empty; leave it out")
+    return value
+
+
+_SCHEMA = WithJsonSchema({"type": "string", "pattern": _DURATION_PATTERN, "examples": ["30m", "1h30m"]})
+Duration = Annotated[float, BeforeValidator(_seconds), _SCHEMA]
+PositiveDuration = Annotated[float, BeforeValidator(_positive_seconds), _SCHEMA]
+Ratio = Annotated[float, Field(ge=0, le=1)]
+
+
+def _gateway(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("must be a URL such as 'http://127.0.0.1:9091'")
+    if parts.username or parts.password:
+        raise ValueError("must hold no user name or password; set BATCHGAUGE_USERNAME and BATCHGAUGE_PASSWORD instead")
+    return value
+
+
+class JobSettings(Settings):
+    """The job itself."""
+
+    name: Annotated[Text, Field(max_length=_MAX_NAME)] = Field(
+        description="Names the job everywhere: the ledger, the metrics' `job` label, the commands."
+    )
+    schedule: Annotated[StrictStr, AfterValidator(_cron)] | None = Field(
+        None, description="Standard cron text, five fields or `@daily` and the like. Without it the job is run by hand only."
+    )
+    timezone: Annotated[StrictStr, AfterValidator(_zone)] = Field(
+        "UTC", description="Time zone of the schedule and of the logical date."
+    )
+    grace: Duration = Field(1800.0, description="A run that is later than this counts as missed.")
+    timeout: PositiveDuration | None = Field(None, description="A run that takes longer is stopped and has failed.")
+    root: Text | None = Field(
+        None,
+        description="Base of relative data and model paths, itself relative to the job file; default: the job file's folder.",
+    )
+
+
+class ThresholdSettings(Settings):
+    """The job's limits. They are pushed as metrics, so that one set of alert rules serves every job."""
+
+    latency_seconds: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="Mean seconds for each request, above which it is too slow."
+    )
+    accuracy: Ratio | None = Field(None, description="Accuracy below which the model is not good enough.")
+    recall: Ratio | None = Field(None, description="Recall below which the model is not good enough.")
+
+
+class RetrainSettings(Settings):
+    """How a new model is trained. Validated and kept; nothing acts on it yet."""
+
+    entrypoint: Entrypoint = Field(description="Training function: `file.py:name` or `package.module:name`.")
+    cooldown: Duration = Field(21_600.0, description="Least time between two retrainings.")
+
+
+class PushSettings(Settings):
+    """Where the job's state is pushed. Credentials come from the environment."""
+
+    gateway: Annotated[StrictStr, AfterValidator(_gateway)] | None = Field(
+        None, description="URL of the Pushgateway, e.g. `http://127.0.0.1:9091`. Overridden by `BATCHGAUGE_GATEWAY`."
+    )
+    textfile: Text | None = Field(
+        None, description="Folder of node_exporter's textfile collector, for hosts without a gateway (may be set beside it)."
+    )
+    every: PositiveDuration = Field(15.0, description="How often the state is pushed while a run is in progress.")
+    timeout: PositiveDuration = Field(10.0, description="Bound on one whole delivery, retries included.")
+    labels: Annotated[dict[StrictStr, StrictStr], AfterValidator(_labels)] = Field(
+        default_factory=dict, description='Static labels added to the grouping key, e.g. `{ env = "prod" }`.'
+    )
+    ca_file: Text | None = Field(None, description="Certificate authority for the gateway's certificate, PEM.")
+
+
+class JobSpec(PipelineSettings):
+    """A whole job file. Paths are absolute once `load` returns; `{date}` is replaced by `for_date`."""
+
+    job: JobSettings
+    thresholds: ThresholdSettings = Field(default_factory=ThresholdSettings)
+    retrain: RetrainSettings | None = None
+    push: PushSettings = Field(default_factory=PushSettings)
+    _path: Path = PrivateAttr(default=Path("job.toml"))
+
+    @model_validator(mode="after")
+    def _a_day_keeps_its_output(self) -> Self:
+        for holdout in self.holdout:
+            dated(holdout.path)
+        if dated(self.input.path) and not dated(self.output.path):
+            raise ValueError("input.path has {date} and output.path has not: each day would replace the day before")
+        return self
+
+    @property
+    def path(self) -> Path:
+        """The job file itself, absolute."""
+        return self._path
+
+    @property
+    def folder(self) -> Path:
+        """The job file's folder: entrypoints are relative to it."""
+        return self._path.parent
+
+    def logical_date(self, now: datetime) -> date:
+        """The date of the latest scheduled time that is not after `now`, less `input.lag_days`."""
+        zone = ZoneInfo(self.job.timezone)
+        due = cron.latest(self.job.schedule, zone, now) if self.job.schedule else now.astimezone(zone)
+        return due.date() - timedelta(days=self.input.lag_days)
+
+    def next_expected(self, now: datetime) -> float | None:
+        """When the schedule expects the next run (Unix seconds); None without a schedule."""
+        if self.job.schedule is None:
+            return None
+        return cron.following(self.job.schedule, ZoneInfo(self.job.timezone), now).timestamp()
+
+    def for_date(self, logical_date: date) -> JobSpec:
+        """The same job with `{date}` replaced in every path."""
+
+        def put(text: str) -> str:
+            return text.format(date=logical_date)
+
+        return self.model_copy(
+            update={
+                "input": self.input.model_copy(update={"path": put(self.input.path)}),
+                "output": self.output.model_copy(update={"path": put(self.output.path)}),
+                "holdout": tuple(h.model_copy(update={"path": put(h.path)}) for h in self.holdout),
+            }
+        )
+
+    def destination(self, environment: Environment) -> Destination:
+        """Where the state goes: the environment's word before the job file's."""
+        return environment.redirected(
+            Destination(
+                gateway=self.push.gateway,
+                textfile=self.push.textfile,
+                labels=self.push.labels,
+                ca_file=self.push.ca_file,
+                timeout_seconds=self.push.timeout,
+            )
+        )
+
+    def definition(self, environment: Environment) -> JobDefinition:
+        """The job as far as monitoring needs to know it."""
+        return JobDefinition(
+            job=self.job.name,
+            spec_path=str(self.path),
+            schedule=self.job.schedule,
+            timezone=self.job.timezone,
+            grace_seconds=self.job.grace,
+            thresholds=Thresholds(
+                latency_seconds=self.thresholds.latency_seconds,
+                accuracy=self.thresholds.accuracy,
+                recall=self.thresholds.recall,
+            ),
+            holdouts=tuple(holdout.name for holdout in self.holdout),
+            destination=self.destination(environment),
+        )
+
+
+def dated(template: str) -> bool:
+    """Whether a path template has `{date}`. Raises `ValueError` for any other field in it."""
+    try:
+        fields = [(name, conversion) for _, name, _, conversion in Formatter().parse(template) if name is not None]
+    except ValueError as error:
+        raise ValueError(f"{template!r} is not a path template: {error}; a brace is written twice") from error
+    if any(name != "date" or conversion for name, conversion in fields):
+        raise ValueError(f"{template!r}: the only field a path can have is {{date}}, or with a format {{date:%Y/%m/%d}}")
+    return bool(fields)
+
+
+def load(file: Path) -> JobSpec:
+    """The validated job file. Raises `SpecError` that lists everything that is wrong with it."""
+    path = file.absolute()
+    try:
+        raw: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise SpecError(f"{file}: can't read the job file: {reason}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise SpecError(f"{file}: not TOML: {error}") from error
+    try:
+        spec = JobSpec.model_validate(raw)
+    except ValidationError as error:
+        raise SpecError(explain(error, raw, file, JobSpec)) from None  # its text would repeat every value
+    spec._path = path  # noqa: SLF001  a fact about the file, not a key in it
+    return _absolute(spec)
+
+
+def _absolute(spec: JobSpec) -> JobSpec:
+    root = _under(spec.folder, spec.job.root) if spec.job.root else str(spec.folder)
+    base = Path(root)
+
+    def under_root(section: Settings, *keys: str) -> dict[str, str]:
+        return {key: _under(base, value) for key in keys if (value := getattr(section, key)) is not None}
+
+    resolved = spec.model_copy(
+        update={
+            "model": spec.model.model_copy(update=under_root(spec.model, "weights", "path")),
+            "input": spec.input.model_copy(update=under_root(spec.input, "path")),
+            "output": spec.output.model_copy(update=under_root(spec.output, "path")),
+            "holdout": tuple(h.model_copy(update=under_root(h, "path")) for h in spec.holdout),
+            "push": spec.push.model_copy(update=under_root(spec.push, "textfile", "ca_file")),
+        }
+    )
+    _check_output_apart(resolved)
+    return resolved
+
+
+def _under(base: Path, path: str) -> str:
+    """`path` made absolute under `base`, with `..` and `~` worked out; globs and templates stay as they are."""
+    return os.path.normpath(base / Path(path).expanduser())
+
+
+def _check_output_apart(spec: JobSpec) -> None:
+    """A recursive input folder that holds the output would score its own predictions."""
+    output = Path(spec.output.path)
+    readers = [("input.path", spec.input.path), *((f"holdout {h.name!r} path", h.path) for h in spec.holdout)]
+    for key, path in readers:
+        if output == Path(path) or Path(path) in output.parents:
+            raise SpecError(f"{spec.path}: output.path {str(output)!r} lies inside {key} {path!r}; put it beside")

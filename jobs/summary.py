@@ -1,0 +1,250 @@
+"""Reports for people: tables for a terminal. Machines get JSON: see `jobs.documents`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from jobs.breaches import Breach
+from jobs.doctor import Finding
+from jobs.request import RunResult
+from monitoring.ledger import RunRecord
+from monitoring.state import JobState
+from pipelines.report import Estimate, HoldoutReport, Outcome, RunReport, SliceReport, Stage
+
+WORST_SLICES = 5
+_STYLES = {Outcome.SUCCESS: "green", Outcome.PARTIAL: "yellow", Outcome.FAILED: "bold red", Outcome.SKIPPED: "dim"}
+
+
+def run_summary(result: RunResult, breaches: tuple[Breach, ...]) -> RenderableType:
+    """One run: outcome, rows, speed, quality with bounds, the worst slices, the push."""
+    report = result.report
+    parts: list[RenderableType] = [_headline(report)]
+    if report.reason:
+        parts.append(Text(report.reason, style="red" if report.outcome is Outcome.FAILED else "default"))
+    if report.outcome is not Outcome.SKIPPED:
+        parts.append(_figures(report))
+    for holdout in report.holdouts:
+        parts.extend(_holdout(holdout))
+    parts.extend(Text(f"rejected: {rejection.error}", style="yellow") for rejection in report.rejections[:WORST_SLICES])
+    if len(report.rejections) > WORST_SLICES:
+        parts.append(Text(f"… and {len(report.rejections) - WORST_SLICES} more rejected files or parts", style="yellow"))
+    parts.extend(Text(f"warning: {warning}", style="yellow") for warning in report.warnings)
+    parts.extend(Text(breach.sentence(), style="bold red") for breach in breaches)
+    parts.append(push_line(result))
+    return Group(*parts)
+
+
+def push_line(result: RunResult) -> Text:
+    """What became of the push."""
+    if result.delivery is None:
+        return Text(
+            f"push owed: {result.push_error}\nthe state is safe in the ledger; 'batchgauge push' delivers it", style="yellow"
+        )
+    where = " and ".join(result.delivery.destinations)
+    return Text(f"pushed to {where}" if where else "not pushed: no gateway and no textfile folder is configured", style="dim")
+
+
+def _headline(report: RunReport) -> Text:
+    text = Text.assemble((report.job, "bold"), f" · {report.logical_date} · ")
+    text.append(str(report.outcome), style=_STYLES[report.outcome])
+    if report.elapsed_seconds:
+        text.append(f" in {seconds(report.elapsed_seconds)}")
+    return text
+
+
+def _figures(report: RunReport) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim")
+    table.add_column()
+    rows = f"{report.rows_scored:,} scored, {report.rows_rejected_total:,} rejected"
+    if report.rows_rejected_total:
+        rows += " (" + ", ".join(f"{reason} {count:,}" for reason, count in sorted(report.rows_rejected.items())) + ")"
+    table.add_row("rows", rows)
+    table.add_row("parts", f"{report.parts_done:,} done, {report.parts_skipped:,} already there, of {report.parts_planned:,}")
+    if report.throughput_rows_per_second is not None:
+        using = f"batches of {report.batch_rows:,}, {report.workers} worker{'s' if report.workers != 1 else ''}"
+        table.add_row("throughput", f"{report.throughput_rows_per_second:,.0f} rows/s ({using})")
+    if report.latency_quantiles:
+        quantiles = ", ".join(f"{name} {seconds(report.latency_quantiles[q])}" for name, q in _QUANTILES)
+        table.add_row("batch latency", f"{quantiles} over {report.batches:,} batches")
+    if report.stage_seconds:
+        total = sum(report.stage_seconds.values()) or 1.0
+        shares = ((stage, report.stage_seconds.get(stage, 0.0) / total) for stage in Stage)
+        table.add_row("time", ", ".join(f"{stage} {share:.0%}" for stage, share in shares))
+    if report.model is not None:
+        table.add_row(
+            "model", f"{report.model.version} ({report.model.format}, {report.model.device}, {report.model.sha256[:12]})"
+        )
+    return table
+
+
+_QUANTILES = (("p50", 0.5), ("p95", 0.95), ("p99", 0.99), ("max", 1.0))
+
+
+def _holdout(holdout: HoldoutReport) -> list[RenderableType]:
+    if holdout.error:
+        return []  # it is among the warnings
+    line = Text.assemble(
+        ("holdout ", "dim"),
+        (holdout.name, "bold"),
+        f": accuracy {estimate(holdout.accuracy)}, recall {estimate(holdout.recall)} on {holdout.examples:,} examples",
+    )
+    worst = worst_slices(holdout.slices)
+    return [line, _slice_table(worst)] if worst else [line]
+
+
+def worst_slices(slices: Iterable[SliceReport], count: int = WORST_SLICES) -> list[SliceReport]:
+    """The judged slices with the lowest accuracy, worst first."""
+    judged = [piece for piece in slices if piece.judged and piece.accuracy is not None]
+    return sorted(judged, key=lambda piece: (piece.accuracy, piece.dimension, piece.value))[:count]
+
+
+def _slice_table(slices: list[SliceReport]) -> Table:
+    table = Table(box=None, padding=(0, 2), header_style="dim")
+    for name in ("worst slices", "accuracy", "recall"):
+        table.add_column(name)
+    table.add_column("examples", justify="right")
+    for piece in slices:
+        name = f"{piece.dimension} = {piece.value}"
+        table.add_row(Text(name), estimate(piece.accuracy), estimate(piece.recall), f"{piece.examples:,}")
+    return table
+
+
+def job_list(states: Iterable[JobState], now: float) -> Table:
+    """All jobs, a row each."""
+    table = Table(box=None, padding=(0, 2), header_style="dim")
+    for name in ("job", "last run", "outcome", "rows", "accuracy", "recall", "next run", "push"):
+        table.add_column(name)
+    for state in states:
+        latest = state.latest
+        quality = next(iter(state.quality.values()), None)
+        table.add_row(
+            Text(state.definition.job),
+            ago(latest.finished_at, now) if latest else "never",
+            _state_name(state),
+            f"{latest.rows_scored:,}" if latest else "",
+            estimate(quality.accuracy if quality else None),
+            estimate(quality.recall if quality else None),
+            _due(state, now),
+            "owed" if state.owed else "delivered" if state.pushed_at else "",
+        )
+    return table
+
+
+def _state_name(state: JobState) -> Text:
+    if state.running:
+        return Text("running", style="cyan")
+    if state.latest is None:
+        return Text("idle", style="dim")
+    return Text(str(state.latest.outcome), style=_STYLES[state.latest.outcome])
+
+
+def _due(state: JobState, now: float) -> Text:
+    if state.next_expected_at is None:
+        return Text("by hand", style="dim")
+    late = now > state.next_expected_at + state.definition.grace_seconds
+    return Text(
+        f"missed: {moment(state.next_expected_at)}" if late else moment(state.next_expected_at), style="red" if late else ""
+    )
+
+
+def job_status(state: JobState, now: float) -> RenderableType:
+    """One job in detail."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim")
+    table.add_column()
+    definition = state.definition
+    table.add_row("job", Text(definition.job, style="bold"))
+    table.add_row("state", _state_name(state))
+    table.add_row("job file", Text(definition.spec_path))
+    table.add_row("schedule", Text(f"{definition.schedule} ({definition.timezone})" if definition.schedule else "by hand"))
+    table.add_row("next run", _due(state, now))
+    table.add_row(
+        "last success",
+        f"{moment(state.last_success_at)}, {ago(state.last_success_at, now)}" if state.last_success_at else "never",
+    )
+    if state.running:
+        table.add_row("running", f"since {moment(state.running.started_at)}, {state.running.rows_read:,} rows so far")
+    table.add_row("push", _push_state(state, now))
+    parts: list[RenderableType] = [table]
+    if state.latest:
+        parts += [Text("latest run", style="dim"), _headline(state.latest)]
+        parts += [Text(state.latest.reason, style="red")] if state.latest.reason else []
+        parts.append(_figures(state.latest))
+    for holdout in state.quality.values():
+        parts.extend(_holdout(holdout))
+    return Group(*parts)
+
+
+def _push_state(state: JobState, now: float) -> Text:
+    if not (state.definition.destination.gateway or state.definition.destination.textfile):
+        return Text("nowhere configured", style="dim")
+    before = f"last delivered {ago(state.pushed_at, now)}" if state.pushed_at else "never delivered"
+    if not state.owed:
+        return Text(before)
+    return Text(f"owed, {before}" + (f": {state.push_error}" if state.push_error else ""), style="yellow")
+
+
+def run_history(runs: Iterable[RunRecord]) -> Table:
+    """Runs, newest first."""
+    table = Table(box=None, padding=(0, 2), header_style="dim")
+    for name in ("started", "date", "trigger", "outcome", "took", "scored", "rejected", "rows/s", "accuracy", "recall"):
+        table.add_column(name)
+    for run in runs:
+        report = run.report
+        judged = next((holdout for holdout in report.holdouts if not holdout.error), None) if report else None
+        speed = report.throughput_rows_per_second if report else None
+        table.add_row(
+            moment(run.started_at),
+            str(run.logical_date),
+            str(run.trigger),
+            Text(str(run.outcome), style=_STYLES[run.outcome]) if run.outcome else Text("running", style="cyan"),
+            seconds(report.elapsed_seconds) if report else "",
+            f"{run.rows_scored:,}",
+            f"{run.rows_rejected:,}",
+            f"{speed:,.0f}" if speed else "",
+            estimate(judged.accuracy if judged else None),
+            estimate(judged.recall if judged else None),
+        )
+    return table
+
+
+def estimate(value: Estimate | None) -> str:
+    """A ratio with its bounds, `0.934 (0.91–0.95)`; a dash where there is none."""
+    return "–" if value is None else f"{value.value:.3f} ({value.lower:.2f}–{value.upper:.2f})"
+
+
+def seconds(value: float) -> str:
+    """A duration in the unit that suits it."""
+    if value < 1e-3:  # noqa: PLR2004  a millisecond
+        return f"{value * 1e6:.0f} µs"
+    if value < 1:
+        return f"{value * 1e3:.1f} ms"
+    minute = 60
+    if value < 2 * minute:
+        return f"{value:.1f} s"
+    return f"{value // 3600:.0f} h {value % 3600 // minute:.0f} min" if value >= 120 * minute else f"{value / minute:.1f} min"
+
+
+def moment(timestamp: float) -> str:
+    """A time in UTC, to the minute."""
+    return f"{datetime.fromtimestamp(timestamp, UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def ago(timestamp: float, now: float) -> str:
+    """How long ago that was."""
+    return f"{seconds(max(now - timestamp, 0.0))} ago"
+
+
+def findings_table(findings: Iterable[Finding]) -> Table:
+    """What the doctor found."""
+    table = Table.grid(padding=(0, 2))
+    for finding in findings:
+        mark = Text("ok", style="green") if finding.ok else Text("not ok", style="bold red")
+        table.add_row(mark, Text(finding.subject), Text(finding.detail))
+    return table

@@ -1,0 +1,1 @@
+"""Reports in, Prometheus out: the metric table, the ledger, the exposition and the gateway."""

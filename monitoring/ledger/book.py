@@ -1,0 +1,201 @@
+"""The ledger's one class: every method is one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from sqlalchemy import Connection, update
+
+from monitoring.filenames import of_job
+from monitoring.ledger import counters, jobs, locks, parts, records, runs, schema
+from monitoring.ledger.records import CommittedPart, RunRecord, RunStart
+from monitoring.ledger.store import Store
+from monitoring.state import JobDefinition, JobState
+from pipelines.report import ModelReport, Outcome, PartReport, RunReport
+
+
+class Ledger:
+    """What every job has done. Safe from several threads and processes; not across a fork.
+
+    Everything that writes is on disk, whole, when it returns, or has no effect. Timestamps are Unix seconds.
+    Every method may raise `LedgerError`: the database can't be used, or the job or run is unknown.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    @classmethod
+    def open(cls, location: str | Path) -> Ledger:
+        """The ledger at a path or `sqlite:///` URL, made (with its folder) when absent.
+
+        Raises `LedgerError` naming the location, and what to do, when it can't be used or is newer than this code.
+        """
+        return cls(Store(location))
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self._store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    @property
+    def location(self) -> str:
+        """The ledger's file, as another process can open it."""
+        return self._store.location
+
+    @property
+    def folder(self) -> Path:
+        """The ledger's folder: locks and the records of batches live beside it."""
+        return self._store.folder
+
+    def lock(self, kind: locks.Kind, job: str, *, wait_seconds: float = 0.0) -> AbstractContextManager[None]:
+        """Hold a job's lock for the `with` block: `run` while scoring, `push` while pushing. The kernel frees a dead holder's.
+
+        Raises `LockHeld` when somebody else holds it for longer than `wait_seconds`. Not reentrant.
+        """
+        return locks.hold(self.folder / "locks", kind, job, wait_seconds=wait_seconds)
+
+    def batch_folder(self, job: str) -> Path:
+        """Where the records of the job's batches are kept, a file a run."""
+        return self.folder / "batches" / of_job(job)
+
+    # Jobs.
+
+    def register(self, definition: JobDefinition, *, now: float, next_expected_at: float | None) -> bool:
+        """Make the job known, with every counter that can be known at 0; True if it is new.
+
+        Idempotent: the sequence rises only when something changed. A known job keeps when it is next expected,
+        unless its schedule or time zone changed (so a missed run stays missed).
+        """
+        with self._store.write() as connection:
+            return jobs.register(connection, definition, now=now, next_expected_at=next_expected_at)
+
+    def jobs(self) -> tuple[str, ...]:
+        """All registered jobs, sorted."""
+        with self._store.read() as connection:
+            return jobs.names(connection)
+
+    def state(self, job: str) -> JobState:
+        """All that is known of a job, at one instant."""
+        with self._store.read() as connection:
+            return jobs.state(connection, job)
+
+    def forget(self, job: str) -> None:
+        """Delete all that is known of a job. Hold its `run` and `push` locks; deleting its group is the caller's business."""
+        with self._store.write() as connection:
+            jobs.forget(connection, job)
+
+    # Runs.
+
+    def start_run(self, run: RunStart, *, next_expected_at: float | None) -> None:
+        """Record a run in progress, under the job's run lock. None keeps when the next one is expected."""
+        with self._store.write() as connection:
+            jobs.raise_sequence(connection, run.job)
+            runs.start(connection, run)
+            if next_expected_at is not None:
+                self._set(connection, run.job, next_expected_at=next_expected_at)
+
+    def set_model(self, run_id: str, model: ModelReport) -> None:
+        """Note which model a run in progress uses."""
+        with self._store.write() as connection:
+            jobs.raise_sequence(connection, runs.set_model(connection, run_id, model))
+
+    def add_part(self, run_id: str, job: str, report: PartReport) -> None:
+        """Add a part to the counters and to the run's rows so far, and (without `error`) record it as committed.
+
+        A part that was committed before is replaced; its rows were scored again, so they count again.
+        """
+        with self._store.write() as connection:
+            jobs.raise_sequence(connection, job)
+            runs.add_part(connection, run_id, job, report)
+            counters.add(connection, job, counters.of_part(report))
+            if report.error is None:
+                parts.commit(connection, run_id, job, report)
+
+    def finish_run(self, report: RunReport) -> None:
+        """Record how a run ended: outcome, holdouts and their seconds join the counters; the rest the parts have added."""
+        if report.outcome is Outcome.SKIPPED:
+            raise ValueError(f"run {report.run_id!r} was started, so it can't have been skipped")
+        with self._store.write() as connection:
+            self._finish(connection, report)
+
+    def skip_run(self, report: RunReport) -> None:
+        """Record a run that never began, because another was in progress, say: in the history, and counted."""
+        if report.outcome is not Outcome.SKIPPED:
+            raise ValueError(f"run {report.run_id!r} was not skipped, its outcome is {report.outcome}")
+        with self._store.write() as connection:
+            jobs.raise_sequence(connection, report.job)
+            runs.skip(connection, report)
+            counters.add(connection, report.job, counters.of_run(report))
+
+    def fail_dead_runs(self, job: str, *, now: float, reason: str) -> tuple[str, ...]:
+        """Mark as failed what is still marked as in progress; their ids, oldest first.
+
+        Call it under the job's run lock: whoever was at work has died.
+        """
+        with self._store.write() as connection:
+            jobs.row(connection, job)
+            reports = runs.dead_reports(connection, job, now=now, reason=reason)
+            for report in reports:
+                self._finish(connection, report)
+            return tuple(report.run_id for report in reports)
+
+    def runs(self, job: str, *, limit: int = 20) -> tuple[RunRecord, ...]:
+        """The job's latest runs, newest first."""
+        with self._store.read() as connection:
+            jobs.row(connection, job)
+            return runs.history(connection, job, limit=limit)
+
+    def prune_runs(self, job: str, *, keep: int) -> None:
+        """Delete all but the newest `keep` runs from the history. Counters and what is shown stay."""
+        with self._store.write() as connection:
+            runs.prune(connection, job, keep=keep, latest=jobs.row(connection, job).latest_run_id)
+
+    # Parts.
+
+    def committed_parts(self, job: str, output_folder: str) -> Mapping[str, CommittedPart]:
+        """The parts committed to one output folder, by absolute output path."""
+        with self._store.read() as connection:
+            return parts.committed(connection, job, output_folder)
+
+    def drop_parts(self, job: str, outputs: Iterable[str]) -> None:
+        """Forget committed parts by output path, so that they are scored again. Counters stay: those rows were scored."""
+        with self._store.write() as connection:
+            parts.drop(connection, job, outputs)
+
+    # Pushes. Neither changes the state that is shown, so neither raises the sequence.
+
+    def mark_pushed(self, job: str, *, sequence: int, at: float) -> None:
+        """Note that this revision of the job's state was delivered."""
+        with self._store.write() as connection:
+            jobs.mark_pushed(connection, job, sequence=sequence, at=at)
+
+    def mark_push_failed(self, job: str, *, error: str, at: float) -> None:
+        """Note why the job's state was not delivered; it stays owed."""
+        with self._store.write() as connection:
+            jobs.mark_push_failed(connection, job, error=error, at=at)
+
+    def _finish(self, connection: Connection, report: RunReport) -> None:
+        jobs.raise_sequence(connection, report.job)
+        runs.finish(connection, report)
+        counters.add(connection, report.job, counters.of_run(report))
+        self._set(connection, report.job, latest_run_id=report.run_id)
+        if report.outcome is Outcome.SUCCESS:
+            self._set(connection, report.job, last_success_at=report.finished_at)
+        if report.model is not None:
+            model = records.written(records.MODEL, report.model, f"the model of run {report.run_id!r}")
+            self._set(connection, report.job, model=model)
+        for holdout in report.holdouts:
+            if holdout.error is None:
+                jobs.keep_quality(connection, report.job, holdout)
+
+    def _set(self, connection: Connection, job: str, **values: str | float) -> None:
+        connection.execute(update(schema.jobs).where(schema.jobs.c.job == job).values(**values))

@@ -1,0 +1,105 @@
+"""What a report adds to a job's cumulative counters. Pure, apart from `add` and `load`."""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Mapping
+
+from sqlalchemy import Connection, select
+
+from monitoring import names
+from monitoring.ledger import schema
+from monitoring.ledger.store import upsert
+from monitoring.state import JobDefinition
+from pipelines.report import Outcome, PartReport, Reason, RunReport, Stage
+
+Key = tuple[str, tuple[str, ...]]
+"""Metric name, and label values in the metric's order."""
+
+NANOSECONDS = 1_000_000_000
+BUCKET = f"{names.BATCH_LATENCY.name}_bucket"
+SUM = f"{names.BATCH_LATENCY.name}_sum"
+_IN_NANOSECONDS = frozenset({names.STAGE_SECONDS.name, SUM})
+_BOUNDS = (*names.LATENCY_BUCKETS, float("inf"))
+
+
+def nanoseconds(seconds: float) -> int:
+    """Seconds as a whole number, which adds up to the same total in any order."""
+    return round(seconds * NANOSECONDS)
+
+
+def zeros(definition: JobDefinition) -> dict[Key, int]:
+    """Every counter that the job can be known to have, at 0: pushed before the first run, so its increase is seen."""
+    keys: list[Key] = [(names.REQUESTS.name, ()), (names.BATCHES.name, ()), (SUM, ())]
+    keys += [(names.ROWS_REJECTED.name, (reason,)) for reason in Reason]
+    keys += [(names.STAGE_SECONDS.name, (stage,)) for stage in Stage]
+    keys += [(names.RUNS.name, (outcome,)) for outcome in Outcome]
+    keys += [(BUCKET, (repr(bound),)) for bound in _BOUNDS]
+    for holdout in definition.holdouts:
+        keys += [(names.EVALUATED_EXAMPLES.name, (holdout,)), (names.CORRECT_EXAMPLES.name, (holdout,))]
+    return dict.fromkeys(keys, 0)
+
+
+def of_part(report: PartReport) -> dict[Key, int]:
+    """What one part adds: rows, batches, rejections, stage seconds and the histogram of batch latencies."""
+    tally: Counter[Key] = Counter()
+    tally[names.REQUESTS.name, ()] += report.rows_scored
+    tally[names.BATCHES.name, ()] += len(report.batches)
+    for reason, rows in report.rows_rejected.items():
+        tally[names.ROWS_REJECTED.name, (reason,)] += rows
+    for stage, seconds in report.stage_seconds.items():
+        tally[names.STAGE_SECONDS.name, (stage,)] += nanoseconds(seconds)
+    for batch in report.batches:
+        bound = _BOUNDS[bisect_left(_BOUNDS, batch.latency_seconds)]
+        tally[BUCKET, (repr(bound),)] += 1
+        tally[SUM, ()] += nanoseconds(batch.latency_seconds)
+    return dict(tally)
+
+
+def of_run(report: RunReport) -> dict[Key, int]:
+    """What the end of a run adds to what its parts have added: the outcome and the holdouts, with their seconds."""
+    tally: Counter[Key] = Counter({(names.RUNS.name, (report.outcome,)): 1})
+    evaluate_seconds = report.stage_seconds.get(Stage.EVALUATE, 0.0)
+    tally[names.STAGE_SECONDS.name, (Stage.EVALUATE,)] += nanoseconds(evaluate_seconds)
+    for holdout in report.holdouts:
+        if holdout.error is None:
+            tally[names.EVALUATED_EXAMPLES.name, (holdout.name,)] += holdout.examples
+            tally[names.CORRECT_EXAMPLES.name, (holdout.name,)] += holdout.correct
+    return dict(tally)
+
+
+def add(connection: Connection, job: str, tally: Mapping[Key, int]) -> None:
+    """Add a tally to the job's counters. Raises `ValueError` on a negative number: counters never fall."""
+    falling = [key for key, value in tally.items() if value < 0]
+    if falling:
+        message = f"job {job!r}: {falling[0][0]} would fall"
+        raise ValueError(message)
+    rows = [
+        {"job": job, "name": name, "labels": json.dumps(labels, ensure_ascii=False), "value": value}
+        for (name, labels), value in tally.items()
+    ]
+    if rows:
+        connection.execute(upsert(connection, schema.counters, add=("value",)), rows)
+
+
+def stored(connection: Connection, job: str) -> frozenset[Key]:
+    """The counters that the job has, as `zeros` names them."""
+    table = schema.counters
+    found = connection.execute(select(table.c.name, table.c.labels).where(table.c.job == job))
+    return frozenset((name, tuple(json.loads(labels))) for name, labels in found)
+
+
+def load(connection: Connection, job: str) -> dict[Key, float]:
+    """The job's counters as `JobState.counters` wants them: seconds in seconds, buckets by index.
+
+    A bucket of a bound that is no longer in `LATENCY_BUCKETS` counts in the next larger one.
+    """
+    table = schema.counters
+    found: Counter[Key] = Counter()
+    for name, text, value in connection.execute(select(table.c.name, table.c.labels, table.c.value).where(table.c.job == job)):
+        labels = tuple(json.loads(text))
+        key = (name, (str(bisect_left(_BOUNDS, float(labels[0]))),)) if name == BUCKET else (name, labels)
+        found[key] += value
+    return {key: value / NANOSECONDS if key[0] in _IN_NANOSECONDS else value for key, value in found.items()}

@@ -1,0 +1,124 @@
+"""Jobs in the ledger: registering, looking up, what was pushed, forgetting."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import Any
+
+from sqlalchemy import Connection, Row, case, delete, insert, select, update
+
+from monitoring.ledger import counters, records, runs, schema
+from monitoring.ledger.store import upsert
+from monitoring.state import JobDefinition, JobState
+from pipelines.errors import LedgerError
+from pipelines.report import HoldoutReport
+
+_jobs = schema.jobs
+
+
+def names(connection: Connection) -> tuple[str, ...]:
+    """All jobs, sorted."""
+    return tuple(sorted(connection.scalars(select(_jobs.c.job))))
+
+
+def row(connection: Connection, job: str) -> Row[Any]:
+    """The job's row. Raises `LedgerError` naming near matches when the job is unknown."""
+    found = connection.execute(select(_jobs).where(_jobs.c.job == job)).first()
+    if found is None:
+        raise unknown(connection, job)
+    return found
+
+
+def unknown(connection: Connection, job: str) -> LedgerError:
+    """The error for a job that isn't registered."""
+    known = names(connection)
+    near = get_close_matches(job, known, n=3) or known[:5]
+    hint = f"known: {', '.join(map(repr, near))}" if near else "the ledger knows none"
+    return LedgerError(f"job {job!r} is not in the ledger ({hint}); register or run its job file first")
+
+
+def raise_sequence(connection: Connection, job: str) -> None:
+    """Say that the job's state changed. First in every write: it locks the job. Raises `LedgerError` when unknown."""
+    changed = update(_jobs).where(_jobs.c.job == job).values(sequence=_jobs.c.sequence + 1)
+    if connection.execute(changed).rowcount == 0:
+        raise unknown(connection, job)
+
+
+def register(connection: Connection, definition: JobDefinition, *, now: float, next_expected_at: float | None) -> bool:
+    """See `Ledger.register`."""
+    job = definition.job
+    text = records.written(records.DEFINITION, definition, f"the definition of job {job!r}")
+    found = connection.execute(select(_jobs).where(_jobs.c.job == job)).first()
+    if found is None:
+        first = {"sequence": 1, "pushed_sequence": 0, "registered_at": now, "next_expected_at": next_expected_at}
+        connection.execute(insert(_jobs).values(job=job, definition=text, **first))
+        counters.add(connection, job, counters.zeros(definition))
+        return True
+    old = records.read(records.DEFINITION, found.definition, f"the definition of job {job!r}")
+    rescheduled = (old.schedule, old.timezone) != (definition.schedule, definition.timezone)
+    expected = next_expected_at if rescheduled or found.next_expected_at is None else found.next_expected_at
+    missing = dict.fromkeys(counters.zeros(definition).keys() - counters.stored(connection, job), 0)
+    if old != definition or expected != found.next_expected_at or missing:
+        raise_sequence(connection, job)
+        connection.execute(update(_jobs).where(_jobs.c.job == job).values(definition=text, next_expected_at=expected))
+        counters.add(connection, job, missing)
+    return False
+
+
+def keep_quality(connection: Connection, job: str, holdout: HoldoutReport) -> None:
+    """Make this the holdout's last evaluation."""
+    text = records.written(records.HOLDOUT, holdout, f"job {job!r}: the report on holdout {holdout.name!r}")
+    statement = upsert(connection, schema.quality, replace=("report",))
+    connection.execute(statement, {"job": job, "holdout": holdout.name, "report": text})
+
+
+def state(connection: Connection, job: str) -> JobState:
+    """See `Ledger.state`."""
+    found = row(connection, job)
+    definition = records.read(records.DEFINITION, found.definition, f"the definition of job {job!r}")
+    model = None if found.model is None else records.read(records.MODEL, found.model, f"the model of job {job!r}")
+    return JobState(
+        definition=definition,
+        sequence=found.sequence,
+        counters=counters.load(connection, job),
+        running=runs.running(connection, job),
+        latest=runs.report_of(connection, found.latest_run_id),
+        model=model,
+        quality=_quality(connection, definition),
+        last_success_at=found.last_success_at,
+        next_expected_at=found.next_expected_at,
+        pushed_sequence=found.pushed_sequence,
+        pushed_at=found.pushed_at,
+        push_error=found.push_error,
+    )
+
+
+def _quality(connection: Connection, definition: JobDefinition) -> dict[str, HoldoutReport]:
+    """The last evaluation of every holdout that the job still has."""
+    table = schema.quality
+    found = connection.execute(select(table.c.holdout, table.c.report).where(table.c.job == definition.job))
+    texts: dict[str, str] = {row.holdout: row.report for row in found}
+    return {
+        name: records.read(records.HOLDOUT, texts[name], f"job {definition.job!r}: the report on holdout {name!r}")
+        for name in definition.holdouts
+        if name in texts
+    }
+
+
+def mark_pushed(connection: Connection, job: str, *, sequence: int, at: float) -> None:
+    """See `Ledger.mark_pushed`."""
+    newest = case((_jobs.c.pushed_sequence > sequence, _jobs.c.pushed_sequence), else_=sequence)
+    values = {"pushed_sequence": newest, "pushed_at": at, "push_error": None, "push_failed_at": None}
+    connection.execute(update(_jobs).where(_jobs.c.job == job).values(values))
+
+
+def mark_push_failed(connection: Connection, job: str, *, error: str, at: float) -> None:
+    """See `Ledger.mark_push_failed`."""
+    connection.execute(update(_jobs).where(_jobs.c.job == job).values(push_error=error, push_failed_at=at))
+
+
+def forget(connection: Connection, job: str) -> None:
+    """See `Ledger.forget`."""
+    row(connection, job)
+    for table in (schema.parts, schema.runs, schema.quality, schema.counters, schema.jobs):
+        connection.execute(delete(table).where(table.c.job == job))

@@ -1,0 +1,183 @@
+"""Runs in the ledger: from their start, over their rows so far, to the report they end with."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import date
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, insert, select, update
+
+from monitoring.ledger import records, schema
+from monitoring.ledger.counters import NANOSECONDS, nanoseconds
+from monitoring.ledger.records import RunRecord, RunStart
+from monitoring.state import RunningRun
+from pipelines.errors import LedgerError
+from pipelines.report import ModelReport, Outcome, PartReport, RunReport, Trigger
+
+_runs = schema.runs
+
+
+def start(connection: Connection, run: RunStart) -> None:
+    """Put down a run in progress. Raises `LedgerError` when the run id is taken."""
+    _insert(connection, run, pid=run.pid)
+
+
+def skip(connection: Connection, report: RunReport) -> None:
+    """Put down a run that never began. Raises `LedgerError` when the run id is taken."""
+    _insert(connection, report, pid=None)
+    finish(connection, report)
+
+
+def _insert(connection: Connection, run: RunStart | RunReport, *, pid: int | None) -> None:
+    if connection.execute(select(_runs.c.job).where(_runs.c.run_id == run.run_id)).first() is not None:
+        raise LedgerError(f"run {run.run_id!r} is in the ledger already; give every run an id of its own")
+    values = {
+        "run_id": run.run_id,
+        "job": run.job,
+        "trigger": run.trigger.value,
+        "logical_date": run.logical_date.isoformat(),
+        "host": run.host,
+        "pid": pid,
+        "started_at": run.started_at,
+        **dict.fromkeys(("parts_done", "batches", "rows_read", "rows_scored"), 0),
+        **dict.fromkeys(("rejected", "stages"), "{}"),
+    }
+    connection.execute(insert(_runs).values(values))
+
+
+def in_progress(connection: Connection, run_id: str, job: str) -> Row[Any]:
+    """The row of a run in progress. Raises `LedgerError` when it was never started, is another job's, or has ended."""
+    found = connection.execute(select(_runs).where(_runs.c.run_id == run_id)).first()
+    if found is None or found.job != job:
+        raise LedgerError(
+            f"run {run_id!r} of job {job!r} was never started (or its job was forgotten meanwhile); start it first"
+        )
+    if found.outcome is not None:
+        raise LedgerError(f"run {run_id!r} of job {job!r} has ended already ({found.outcome}); nothing was added to it")
+    return found
+
+
+def set_model(connection: Connection, run_id: str, model: ModelReport) -> str:
+    """Note the model of a run in progress; returns its job. Raises `LedgerError` for an unknown run."""
+    text = records.written(records.MODEL, model, f"the model of run {run_id!r}")
+    found = connection.execute(select(_runs.c.job).where(_runs.c.run_id == run_id)).first()
+    if found is None:
+        raise LedgerError(f"run {run_id!r} was never started; start it first")
+    connection.execute(update(_runs).where(_runs.c.run_id == run_id).values(model=text))
+    job: str = found.job
+    return job
+
+
+def add_part(connection: Connection, run_id: str, job: str, report: PartReport) -> None:
+    """Add a part to the run's rows so far. Raises `LedgerError` when the run isn't in progress."""
+    found = in_progress(connection, run_id, job)
+    rejected = Counter(records.REJECTED.validate_json(found.rejected)) + Counter(report.rows_rejected)
+    stages = Counter(records.STAGES.validate_json(found.stages))
+    stages.update({stage: nanoseconds(seconds) for stage, seconds in report.stage_seconds.items()})
+    values = {
+        "parts_done": found.parts_done + (report.error is None),
+        "batches": found.batches + len(report.batches),
+        "rows_read": found.rows_read + report.rows_read,
+        "rows_scored": found.rows_scored + report.rows_scored,
+        "rejected": records.REJECTED.dump_json(dict(rejected)).decode(),
+        "stages": records.STAGES.dump_json(dict(stages)).decode(),
+    }
+    connection.execute(update(_runs).where(_runs.c.run_id == run_id).values(values))
+
+
+def finish(connection: Connection, report: RunReport) -> None:
+    """Put down how a run ended. Raises `LedgerError` when it isn't in progress."""
+    in_progress(connection, report.run_id, report.job)
+    text = records.written(records.RUN, report, f"the report of run {report.run_id!r}")
+    ended = {"outcome": report.outcome.value, "finished_at": report.finished_at, "report": text}
+    connection.execute(update(_runs).where(_runs.c.run_id == report.run_id).values(ended))
+
+
+def dead_reports(connection: Connection, job: str, *, now: float, reason: str) -> tuple[RunReport, ...]:
+    """A report of failure, with the rows so far, for every run of the job that is marked as in progress."""
+    found = connection.execute(select(_runs).where(_runs.c.job == job, _runs.c.outcome.is_(None)).order_by(_runs.c.ordinal))
+    return tuple(_dead_report(row, now=now, reason=reason) for row in found)
+
+
+def _dead_report(row: Row[Any], *, now: float, reason: str) -> RunReport:
+    return RunReport(
+        run_id=row.run_id,
+        job=row.job,
+        trigger=Trigger(row.trigger),
+        logical_date=date.fromisoformat(row.logical_date),
+        host=row.host,
+        started_at=row.started_at,
+        finished_at=max(now, row.started_at),
+        elapsed_seconds=max(0.0, now - row.started_at),
+        scoring_seconds=0.0,
+        outcome=Outcome.FAILED,
+        reason=reason,
+        model=_model(row),
+        parts_done=row.parts_done,
+        rows_read=row.rows_read,
+        rows_scored=row.rows_scored,
+        rows_rejected=records.REJECTED.validate_json(row.rejected),
+        batches=row.batches,
+        stage_seconds={stage: value / NANOSECONDS for stage, value in records.STAGES.validate_json(row.stages).items()},
+    )
+
+
+def running(connection: Connection, job: str) -> RunningRun | None:
+    """The job's run in progress (the newest, should dead ones be marked so too), or None."""
+    query = select(_runs).where(_runs.c.job == job, _runs.c.outcome.is_(None)).order_by(_runs.c.ordinal.desc()).limit(1)
+    row = connection.execute(query).first()
+    if row is None:
+        return None
+    model = _model(row)
+    return RunningRun(
+        run_id=row.run_id,
+        trigger=row.trigger,
+        host=row.host,
+        model_version=model.version if model else "",
+        started_at=row.started_at,
+        rows_read=row.rows_read,
+        rows_scored=row.rows_scored,
+        rows_rejected=row.rows_read - row.rows_scored,
+    )
+
+
+def report_of(connection: Connection, run_id: str | None) -> RunReport | None:
+    """The report that a run ended with; None without a run or a report."""
+    text = connection.execute(select(_runs.c.report).where(_runs.c.run_id == run_id)).scalar()
+    return None if text is None else records.read(records.RUN, text, f"the report of run {run_id!r}")
+
+
+def history(connection: Connection, job: str, *, limit: int) -> tuple[RunRecord, ...]:
+    """The job's latest runs, newest first."""
+    query = select(_runs).where(_runs.c.job == job).order_by(_runs.c.ordinal.desc()).limit(limit)
+    return tuple(_record(row) for row in connection.execute(query))
+
+
+def prune(connection: Connection, job: str, *, keep: int, latest: str | None) -> None:
+    """Delete all but the newest `keep` runs; the one that is shown as `latest` and those in progress stay."""
+    newest = select(_runs.c.ordinal).where(_runs.c.job == job).order_by(_runs.c.ordinal.desc()).limit(keep)
+    kept = list(connection.scalars(newest))
+    old = delete(_runs).where(_runs.c.job == job, _runs.c.outcome.is_not(None), _runs.c.ordinal.not_in(kept))
+    connection.execute(old.where(_runs.c.run_id != (latest or "")))
+
+
+def _model(row: Row[Any]) -> ModelReport | None:
+    return None if row.model is None else records.read(records.MODEL, row.model, f"the model of run {row.run_id!r}")
+
+
+def _record(row: Row[Any]) -> RunRecord:
+    return RunRecord(
+        run_id=row.run_id,
+        trigger=Trigger(row.trigger),
+        logical_date=date.fromisoformat(row.logical_date),
+        host=row.host,
+        pid=row.pid,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        outcome=None if row.outcome is None else Outcome(row.outcome),
+        rows_read=row.rows_read,
+        rows_scored=row.rows_scored,
+        rows_rejected=row.rows_read - row.rows_scored,
+        report=None if row.report is None else records.read(records.RUN, row.report, f"the report of run {row.run_id!r}"),
+    )

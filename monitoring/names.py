@@ -1,0 +1,180 @@
+"""The metric table: the only place where a metric name is spelled.
+
+Conventions follow https://prometheus.io/docs/practices/naming/: base units, `_total` for counters, ratios
+from 0 to 1, timestamps rather than ages. A total and its parts never share a family.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+METRIC_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
+LABEL_NAME = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*")
+
+MAX_SERIES_PER_JOB = 10_000
+"""One group over Prometheus's scrape limit takes every job's metrics down, so the limit is kept here."""
+
+LATENCY_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 1.5, 2.5, 7.5, 30.5)
+"""Upper bounds in seconds. None is whole: the gateway shows 1 as `1`, Prometheus 3 stores it as `1.0`."""
+
+Kind = Literal["counter", "gauge", "histogram"]
+Section = Literal["cumulative", "latest run", "schedule and state", "quality", "thresholds"]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One family: its name as Prometheus stores it, type, labels, and what it means (the HELP text)."""
+
+    name: str
+    kind: Kind
+    labels: tuple[str, ...]
+    help: str
+    section: Section
+
+    def __post_init__(self) -> None:
+        if not METRIC_NAME.fullmatch(self.name):
+            message = f"{self.name!r} is not a metric name"
+            raise ValueError(message)
+        for label in self.labels:
+            if not LABEL_NAME.fullmatch(label):
+                message = f"{self.name}: {label!r} is not a label name"
+                raise ValueError(message)
+
+
+TABLE: list[Metric] = []
+"""Every family, in the order in which it is shown."""
+
+
+def _metric(section: Section, kind: Kind, name: str, help_: str, *labels: str) -> Metric:
+    metric = Metric(name, kind, labels, help_, section)
+    TABLE.append(metric)
+    return metric
+
+
+# Cumulative over the job's life: from the ledger, never falling.
+REQUESTS = _metric(
+    "cumulative", "counter", "inference_requests_total", "Rows scored over the job's life: one request is one row."
+)
+BATCHES = _metric("cumulative", "counter", "inference_batches_total", "Batches inferred over the job's life.")
+ROWS_REJECTED = _metric(
+    "cumulative", "counter", "inference_rows_rejected_total", "Rows not scored over the job's life, and why.", "reason"
+)
+BATCH_LATENCY = _metric(
+    "cumulative",
+    "histogram",
+    "inference_batch_latency_seconds",
+    "Time of one batch, tensors on the host to predictions on the host, device synchronised, warm-up excluded.",
+)
+STAGE_SECONDS = _metric(
+    "cumulative", "counter", "inference_stage_seconds_total", "Seconds spent in each stage, summed over workers.", "stage"
+)
+RUNS = _metric("cumulative", "counter", "batch_runs_total", "Runs ended, by outcome.", "outcome")
+EVALUATED_EXAMPLES = _metric(
+    "cumulative", "counter", "model_evaluated_examples_total", "Labelled examples evaluated over the job's life.", "holdout"
+)
+CORRECT_EXAMPLES = _metric(
+    "cumulative", "counter", "model_correct_examples_total", "Labelled examples predicted right over the job's life.", "holdout"
+)
+
+# The latest run.
+LATENCY = _metric(
+    "latest run", "gauge", "inference_latency_seconds", "Mean processing time of one request: infer seconds / rows scored."
+)
+THROUGHPUT = _metric("latest run", "gauge", "inference_throughput_rows_per_second", "Rows scored / elapsed seconds of scoring.")
+LATENCY_QUANTILE = _metric(
+    "latest run",
+    "gauge",
+    "inference_batch_latency_quantile_seconds",
+    "Batch latency that this percentage of the run's batches did not exceed, exact.",
+    "percentile",  # `quantile` is for summaries: promtool would complain of a gauge that has it
+)
+BATCH_ROWS = _metric("latest run", "gauge", "inference_batch_rows", "Rows in a batch, as used.")
+RUN_ROWS = _metric("latest run", "gauge", "batch_run_rows", "Rows of the run: read = scored + rejected.", "disposition")
+RUN_STATE = _metric("latest run", "gauge", "batch_run_state", "State of the job's latest run: exactly one is 1.", "state")
+RUN_STARTED = _metric("latest run", "gauge", "batch_run_started_timestamp_seconds", "When the latest run started.")
+RUN_FINISHED = _metric("latest run", "gauge", "batch_run_finished_timestamp_seconds", "When the latest finished run ended.")
+RUN_LAST_SUCCESS = _metric(
+    "latest run", "gauge", "batch_run_last_success_timestamp_seconds", "When a run last ended with success."
+)
+RUN_DURATION = _metric("latest run", "gauge", "batch_run_duration_seconds", "How long the latest finished run took.")
+RUN_INFO = _metric(
+    "latest run",
+    "gauge",
+    "batch_run_info",
+    "The latest run, as labels; always 1.",
+    "run_id",
+    "trigger",
+    "model_version",
+    "host",
+)
+RUN_CPU = _metric(
+    "latest run", "gauge", "batch_run_cpu_usage_ratio", "CPU seconds of the run / (elapsed seconds x cores available)."
+)
+RUN_MEMORY = _metric("latest run", "gauge", "batch_run_max_resident_memory_bytes", "Peak resident memory of the run.")
+RUN_ACCELERATOR_MEMORY = _metric(
+    "latest run", "gauge", "batch_run_accelerator_memory_peak_bytes", "Peak memory the run allocated on the accelerator."
+)
+
+# Schedule and state.
+NEXT_EXPECTED = _metric(
+    "schedule and state",
+    "gauge",
+    "batch_run_next_expected_timestamp_seconds",
+    "When the schedule expects the next run: missed when time() > this + grace.",
+)
+GRACE = _metric("schedule and state", "gauge", "batch_run_grace_seconds", "How late a run may be before it counts as missed.")
+SEQUENCE = _metric("schedule and state", "gauge", "batch_state_sequence", "Revision of the ledger that is shown.")
+PUSHED = _metric(
+    "schedule and state", "gauge", "batch_state_pushed_timestamp_seconds", "When the state that is shown was sent."
+)
+
+# Quality, from the labelled holdouts. Absent, never 0, where there is nothing to divide by.
+_BOUND = "95 % confidence bound (Wilson; macro recall: see the README)."
+ACCURACY = _metric("quality", "gauge", "model_accuracy", "Share of labelled examples predicted right.", "holdout")
+ACCURACY_LOWER = _metric("quality", "gauge", "model_accuracy_lower_bound", f"Accuracy, lower {_BOUND}", "holdout")
+ACCURACY_UPPER = _metric("quality", "gauge", "model_accuracy_upper_bound", f"Accuracy, upper {_BOUND}", "holdout")
+RECALL = _metric("quality", "gauge", "model_recall", "Recall: binary, of the positive class; multiclass, macro.", "holdout")
+RECALL_LOWER = _metric("quality", "gauge", "model_recall_lower_bound", f"Recall, lower {_BOUND}", "holdout")
+RECALL_UPPER = _metric("quality", "gauge", "model_recall_upper_bound", f"Recall, upper {_BOUND}", "holdout")
+PRECISION = _metric(
+    "quality", "gauge", "model_precision", "Precision: binary, of the positive class; multiclass, macro.", "holdout"
+)
+F1_SCORE = _metric("quality", "gauge", "model_f1_score", "F1: binary, of the positive class; multiclass, macro.", "holdout")
+CLASS_RECALL = _metric("quality", "gauge", "model_class_recall", "Recall of one class.", "holdout", "class")
+CLASS_PRECISION = _metric("quality", "gauge", "model_class_precision", "Precision of one class.", "holdout", "class")
+_SLICE = ("holdout", "dimension", "value")
+SLICE_ACCURACY = _metric("quality", "gauge", "model_slice_accuracy", "Accuracy on one slice.", *_SLICE)
+SLICE_ACCURACY_LOWER = _metric(
+    "quality", "gauge", "model_slice_accuracy_lower_bound", f"Slice accuracy, lower {_BOUND}", *_SLICE
+)
+SLICE_ACCURACY_UPPER = _metric(
+    "quality", "gauge", "model_slice_accuracy_upper_bound", f"Slice accuracy, upper {_BOUND}", *_SLICE
+)
+SLICE_RECALL = _metric("quality", "gauge", "model_slice_recall", "Recall on one slice.", *_SLICE)
+SLICE_RECALL_LOWER = _metric("quality", "gauge", "model_slice_recall_lower_bound", f"Slice recall, lower {_BOUND}", *_SLICE)
+SLICE_RECALL_UPPER = _metric("quality", "gauge", "model_slice_recall_upper_bound", f"Slice recall, upper {_BOUND}", *_SLICE)
+SLICE_EXAMPLES = _metric("quality", "gauge", "model_slice_examples", "Labelled examples in one slice.", *_SLICE)
+SLICE_MIN_EXAMPLES = _metric(
+    "quality", "gauge", "model_slice_min_examples", "A slice with fewer examples is too small to judge.", "holdout"
+)
+SLICES_DROPPED = _metric(
+    "quality", "gauge", "model_slices_dropped", "Slices over the budget, summed under value=__other__.", "holdout"
+)
+EVALUATED = _metric(
+    "quality", "gauge", "model_evaluated_timestamp_seconds", "When the model was last judged on this holdout.", "holdout"
+)
+MODEL_INFO = _metric(
+    "quality", "gauge", "model_info", "The model that last ran, as labels; always 1.", "version", "sha256", "format"
+)
+
+# Thresholds, from the job file, so that one set of alert rules serves every job.
+LATENCY_THRESHOLD = _metric(
+    "thresholds", "gauge", "inference_latency_threshold_seconds", "The job's limit for latency: alert above it."
+)
+ACCURACY_THRESHOLD = _metric("thresholds", "gauge", "model_accuracy_threshold", "The job's limit for accuracy: alert below it.")
+RECALL_THRESHOLD = _metric("thresholds", "gauge", "model_recall_threshold", "The job's limit for recall: alert below it.")
+
+RESERVED_LABELS = frozenset({"le", *(label for metric in TABLE for label in metric.labels)})
+"""The families' own labels: a label added to a whole group must have another name, or it would overwrite them."""

@@ -1,0 +1,1 @@
+"""Parquet → tensors → predictions → reports. Knows nothing of Prometheus, schedules or the environment."""

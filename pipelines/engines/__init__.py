@@ -1,0 +1,27 @@
+"""Engines: who works on the parts. The seam between a run and the machines it uses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol, TypeVar
+
+from pipelines.cancellation import Cancellation
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Engine(Protocol):
+    """Applies a function to parts, several at a time."""
+
+    @property
+    def workers(self) -> int:
+        """Parts worked on at once."""
+
+    def map(self, function: Callable[[Item], Result], parts: Sequence[Item], cancellation: Cancellation) -> Iterator[Result]:
+        """Results as they complete, in any order; a worker waits with its next part while results pile up.
+
+        After `cancellation.requested` no new part is taken; parts in hand are finished, and yielded, or raise
+        `Cancelled`, and are dropped. Any other exception of the function is raised here, after the parts in hand
+        were finished and yielded. When the iterator ends or is closed, nothing is left running.
+        """

@@ -1,0 +1,45 @@
+"""The errors a caller can catch.
+
+    BatchgaugeError
+    ├── SpecError     the job file (or the environment) says something that can't be done
+    ├── DataError     input, output or labels are missing, unreadable, unwritable or of the wrong shape
+    ├── ModelError    the model can't be loaded, or its output doesn't fit the task
+    ├── LedgerError   the ledger can't be opened, read or written
+    └── PushError     the gateway (or the textfile folder) didn't take the state
+
+Every message names the file, key, column, row group or URL it is about and says what to do.
+"""
+
+from __future__ import annotations
+
+
+class BatchgaugeError(Exception):
+    """Root of every error that batchgauge raises on purpose."""
+
+
+class SpecError(BatchgaugeError):
+    """The job file or the environment says something that can't be done."""
+
+
+class DataError(BatchgaugeError):
+    """Input, output or labels are missing, unreadable, unwritable or of the wrong shape."""
+
+
+class ModelError(BatchgaugeError):
+    """The model can't be loaded safely, or what it returns doesn't fit the task."""
+
+
+class LedgerError(BatchgaugeError):
+    """The ledger can't be opened, read or written."""
+
+
+class PushError(BatchgaugeError):
+    """The state was not delivered.
+
+    `permanent` says that trying again can't help (the gateway refused the request);
+    otherwise the state stays owed and whoever comes next delivers it.
+    """
+
+    def __init__(self, message: str, *, permanent: bool) -> None:
+        super().__init__(message)
+        self.permanent = permanent

@@ -1,0 +1,181 @@
+"""A labelled holdout: from rows with their labels and predictions to counts that add, and from those to a report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from pipelines import quality, slices
+from pipelines.errors import DataError, ModelError
+from pipelines.labels import UNLABELLED, Labels, listed
+from pipelines.quality import ClassCounts, Counts, Task
+from pipelines.report import HoldoutReport, SliceReport
+from pipelines.settings import ClassName, HoldoutSettings
+from pipelines.slices import SliceCounts
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HoldoutCounts:
+    """What was counted on some rows of a holdout; adds in any order and grouping (see `SliceCounts` for its one limit).
+
+    The confusion matrix is sparse: `cells` (int64 `[K]`, rising) are true class × number of classes + predicted
+    class, `rows` their rows. `slices` is in the order of the dimensions. `unlabelled` rows had no label and
+    are in none of the others. Memory is bounded by the classes and `max_slices`, whatever the data.
+    """
+
+    cells: Counts
+    rows: Counts
+    slices: tuple[SliceCounts, ...]
+    unlabelled: int
+
+    @classmethod
+    def empty(cls) -> Self:
+        """No rows: the neutral element of addition."""
+        return cls(np.zeros(0, np.int64), np.zeros(0, np.int64), (), 0)
+
+    def __add__(self, other: HoldoutCounts) -> HoldoutCounts:
+        cells, positions = np.unique(np.concatenate([self.cells, other.cells]), return_inverse=True)
+        rows = np.zeros(len(cells), np.int64)
+        np.add.at(rows, positions, np.concatenate([self.rows, other.rows]))
+        summed = tuple(mine + theirs for mine, theirs in zip(self.slices, other.slices, strict=False))
+        return HoldoutCounts(cells, rows, summed or self.slices or other.slices, self.unlabelled + other.unlabelled)
+
+
+class HoldoutCounter:
+    """Counts one holdout. Holds no rows and doesn't change, so any number of workers may share it.
+
+    `classes` are the model's, in the order of its outputs. Errors name the column; who asked knows the holdout.
+    """
+
+    def __init__(self, settings: HoldoutSettings, classes: tuple[ClassName, ...], task: Task) -> None:
+        self._settings = settings
+        self._size = len(classes)
+        self._task: Task = task
+        self._dimensions = slices.dimensions(settings)
+        self._tracked = slices.tracked_slices(settings.max_slices, len(classes))
+        self._labels = Labels(settings.label, classes)
+
+    def columns(self) -> tuple[str, ...]:
+        """The columns it reads: the label, then those of the slices, each once."""
+        sliced = (column for dimension in self._dimensions for column in dimension.columns)
+        return tuple(dict.fromkeys([self._settings.label, *sliced]))
+
+    def check(self, schema: pa.Schema) -> None:
+        """Raise DataError when a column is missing, ambiguous or of a type that can't serve, naming it."""
+        for column in self.columns():
+            self._check_present(schema, column)
+        self._labels.check(schema.field(self._settings.label).type)
+        for dimension in self._dimensions:
+            dimension.check(schema)
+
+    def count(self, table: pa.Table, predicted: npt.NDArray[np.int64]) -> HoldoutCounts:
+        """Count the rows of `table` (which has `columns()`) and what the model said of each.
+
+        `predicted` are class indexes, int64 `[rows]`. No rows give no counts. A row with a null or NaN label
+        is counted as unlabelled and not judged.
+
+        Raises DataError as `check` does and for a label that isn't one of the model's classes; ModelError
+        when `predicted` doesn't fit the table or the classes.
+        """
+        self.check(table.schema)
+        self._check_predicted(predicted, table.num_rows)
+        true = self._labels.indexes(slices.plain(table.column(self._settings.label)))
+        labelled = true != UNLABELLED
+        unlabelled = len(true) - int(labelled.sum())
+        if unlabelled:
+            table, true, predicted = table.filter(pa.array(labelled)), true[labelled], predicted[labelled]
+        coded = [dimension.code(table) for dimension in self._dimensions]
+        cells, rows = np.unique(true * self._size + predicted, return_counts=True)
+        counted = tuple(SliceCounts.tally(one, true, predicted, classes=self._size, limit=self._tracked) for one in coded)
+        return HoldoutCounts(cells, rows.astype(np.int64), counted, unlabelled)
+
+    def report(
+        self, counts: HoldoutCounts, *, evaluated_at: float, rejected: Mapping[str, int], seconds: float
+    ) -> HoldoutReport:
+        """All that the counts say. `rejected` are rows that were not scored, by reason; `label` is added to it.
+
+        Slices are in the order of the dimensions, the largest first, `__other__` last.
+        """
+        true, said = np.divmod(counts.cells, self._size)
+        classes = self._class_counts(true, said, counts.rows)
+        found = quality.figures(self._task, classes)
+        kept = self._within_budget(counts.slices)
+        return HoldoutReport(
+            name=self._settings.name,
+            min_examples=self._settings.min_examples,
+            evaluated_at=evaluated_at,
+            examples=int(classes.examples.sum()),
+            correct=int(classes.correct.sum()),
+            rejected={**rejected, **({"label": counts.unlabelled} if counts.unlabelled else {})},
+            accuracy=found.accuracy,
+            recall=found.recall,
+            precision=found.precision,
+            f1_score=found.f1_score,
+            classes=quality.class_reports(self._labels.names(), classes),
+            confusion=tuple(zip(true.tolist(), said.tolist(), counts.rows.tolist(), strict=True)),
+            slices=tuple(
+                one
+                for dimension, counted in zip(self._dimensions, kept, strict=False)
+                for one in self._slice_reports(dimension.name, counted)
+            ),
+            slices_dropped=sum(counted.folded for counted in kept),
+            seconds=seconds,
+        )
+
+    def _class_counts(self, true: Counts, said: Counts, rows: Counts) -> ClassCounts:
+        examples, predicted, correct = (np.zeros(self._size, np.int64) for _ in ClassCounts._fields)
+        np.add.at(examples, true, rows)
+        np.add.at(predicted, said, rows)
+        right = true == said
+        correct[true[right]] = rows[right]
+        return ClassCounts(examples, predicted, correct)
+
+    def _within_budget(self, counted: tuple[SliceCounts, ...]) -> list[SliceCounts]:
+        """Keep the holdout's `max_slices` largest slices (ties by dimension and value); fold the others."""
+        sizes = [
+            (-rows, self._dimensions[position].name, value, position)
+            for position, counts in enumerate(counted)
+            for rows, value in zip(counts.examples[:-1].sum(axis=1).tolist(), counts.values.to_pylist(), strict=True)
+        ]
+        largest = [position for *_, position in sorted(sizes)[: self._settings.max_slices]]
+        return [counts.largest(largest.count(position)) for position, counts in enumerate(counted)]
+
+    def _slice_reports(self, dimension: str, counts: SliceCounts) -> list[SliceReport]:
+        order = slices.largest_first(counts.values, counts.examples[:-1].sum(axis=1)).tolist()
+        names = counts.values.to_pylist()
+        shown = [(names[position], position) for position in order]
+        if counts.examples[-1].any():
+            shown.append((slices.OTHER, len(names)))
+        return [
+            quality.slice_report(
+                self._task,
+                dimension,
+                value,
+                examples=counts.examples[position],
+                correct=counts.correct[position],
+                min_examples=self._settings.min_examples,
+            )
+            for value, position in shown
+        ]
+
+    def _check_predicted(self, predicted: npt.NDArray[np.int64], rows: int) -> None:
+        if predicted.shape != (rows,):
+            raise ModelError(f"predictions of shape {predicted.shape} for {rows:,} rows")
+        if rows and not (predicted.min() >= 0 and predicted.max() < self._size):
+            raise ModelError(f"a prediction outside the model's {self._size} classes")
+
+    def _check_present(self, schema: pa.Schema, column: str) -> None:
+        found = len(schema.get_all_field_indices(column))
+        role = "label" if column == self._settings.label else "slices"
+        if found > 1:
+            raise DataError(f"column {column!r} ({role}) is there {found} times; rename all but one")
+        if not found:
+            near = get_close_matches(column, schema.names)
+            hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"its columns are {listed(schema.names)}"
+            raise DataError(f"no column {column!r} ({role}); {hint}")

@@ -1,0 +1,90 @@
+"""The label column of a holdout: which of the model's classes each row truly is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+
+from pipelines.errors import DataError
+from pipelines.quality import Counts
+from pipelines.settings import ClassName
+
+UNLABELLED = -1
+_UNKNOWN = -2
+_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """The column and the model's classes, in the order of the model's outputs.
+
+    A label is a class when it equals its name: whole numbers of any type (also `3.0` for the class 3, and true
+    for 1), booleans, or text; dictionaries by their values. Text never equals a number.
+    """
+
+    column: str
+    classes: tuple[ClassName, ...]
+
+    def check(self, kind: pa.DataType) -> None:
+        """Raise DataError when no label of this type can ever be one of the classes."""
+        family = _family(kind.value_type if pa.types.is_dictionary(kind) else kind)
+        name = self.classes[0]
+        wanted = "text" if isinstance(name, str) else "number"
+        if family in {wanted, "nothing"}:
+            return
+        examples = {
+            "text": f", and the text {_text(name)!r} is never {name!r}",
+            "number": f", and 0 is never the text {name!r}",
+        }
+        raise DataError(
+            f"label column {self.column!r} has type {kind}, but the model's classes are {wanted}s{examples.get(family, '')}; "
+            "cast the column, or write [model] classes as the column has them"
+        )
+
+    def indexes(self, array: pa.Array) -> Counts:
+        """The class index of each row, int64 `[n]`; `UNLABELLED` for null and NaN.
+
+        Raises DataError for a label that isn't one of the classes: it would silently move every figure.
+        """
+        encoded = array.dictionary_encode(null_encoding="encode")
+        labels = encoded.dictionary.to_pylist()
+        by_name: dict[Any, int] = {name: index for index, name in enumerate(self.classes)}
+        known = [UNLABELLED if label is None else by_name.get(label, _UNKNOWN) for label in labels]
+        positions: Counts = encoded.indices.to_numpy().astype(np.int64)
+        true: Counts = np.asarray(known, np.int64)[positions]
+        unknown = int((true == _UNKNOWN).sum())
+        if unknown:
+            strangers = sorted(label for label, index in zip(labels, known, strict=True) if index == _UNKNOWN)
+            raise DataError(
+                f"label column {self.column!r} has {unknown:,} rows of classes that the model does not know: "
+                f"{listed(strangers)}; the model's are {listed(self.classes)}. "
+                "Correct the labels, leave these rows out, or correct [model] classes"
+            )
+        return true
+
+    def names(self) -> list[str]:
+        """The classes as text, in order; booleans as `true` and `false`."""
+        return [_text(name) for name in self.classes]
+
+
+def listed(names: Sequence[object]) -> str:
+    """The first few names, and how many there are when that isn't all."""
+    shown = ", ".join(repr(name) for name in names[:_SHOWN])
+    return f"{shown}, … ({len(names):,} in all)" if len(names) > _SHOWN else shown
+
+
+def _text(name: ClassName) -> str:
+    return str(name).lower() if isinstance(name, bool) else str(name)
+
+
+def _family(kind: pa.DataType) -> Literal["number", "text", "nothing", "neither"]:
+    if pa.types.is_null(kind):
+        return "nothing"
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return "text"
+    numeric = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean)
+    return "number" if any(belongs(kind) for belongs in numeric) else "neither"

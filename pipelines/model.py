@@ -1,0 +1,238 @@
+"""The model: loaded from exactly the bytes that were hashed, without running code from them, and called."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch.nn.parameter import is_lazy
+
+from pipelines import archive, entrypoint
+from pipelines.errors import ModelError
+from pipelines.features import Inputs
+from pipelines.report import ModelReport
+from pipelines.settings import ModelSettings
+
+_NAMED_AT_MOST = 3
+
+
+class Model:
+    """A loaded model. `forward` may be called from several threads."""
+
+    def __init__(self, module: torch.nn.Module, report: ModelReport, device: torch.device) -> None:
+        self.report = report
+        self.fingerprint = report.sha256
+        self._module = module
+        self._device = device
+        self._contiguous = False
+
+    def forward(self, inputs: Inputs) -> torch.Tensor:
+        """The model's output `[N, …]` on the host, for inputs on the host; the device is synchronised.
+
+        Raises:
+            ModelError: the model fails on inputs of this shape, or returns something else than one tensor.
+
+        """
+        try:
+            output = self._call(inputs)
+        except Exception as error:
+            raise ModelError(
+                f"the model failed on {_shapes(inputs)}: {_first_line(error)}; check 'features', 'shape' and 'dtype' against "
+                "the model (a torch.export program needs a dynamic batch dimension)"
+            ) from error
+        if not isinstance(output, torch.Tensor):
+            raise ModelError(f"the model returned a {type(output).__name__}: it must return one tensor")
+        return output.to("cpu")
+
+    def _call(self, inputs: Inputs) -> Any:
+        if self._contiguous:
+            return self._run(_contiguous(inputs))
+        try:
+            return self._run(inputs)
+        except RuntimeError:
+            # Scalar columns come as a transposed view, which `view` refuses in some models; reshape would not.
+            if all(tensor.is_contiguous() for tensor in _tensors(inputs)):
+                raise
+            output = self._run(_contiguous(inputs))
+            self._contiguous = True
+            return output
+
+    @torch.inference_mode()
+    def _run(self, inputs: Inputs) -> Any:
+        if isinstance(inputs, dict):
+            return self._module(**{name: tensor.to(self._device) for name, tensor in inputs.items()})
+        return self._module(*(tensor.to(self._device) for tensor in inputs))
+
+
+def load(settings: ModelSettings, folder: Path) -> Model:
+    """The model that a job file names; `folder` is where its factory is looked for.
+
+    Raises:
+        ModelError: the file is missing, isn't the pinned one, could run code, or doesn't fit the factory.
+        SpecError: the factory's entrypoint isn't there.
+
+    """
+    device = _device(settings.device)
+    path = Path(settings.path or settings.weights or "")
+    content = _read(path)
+    sha256 = hashlib.sha256(content).hexdigest()
+    if settings.sha256 is not None and settings.sha256.lower() != sha256:
+        raise ModelError(f"model {path}: its SHA-256 is {sha256}, but model.sha256 pins {settings.sha256.lower()}")
+    try:
+        module, format_ = (
+            _from_factory(settings, folder, path, content)
+            if settings.factory
+            else _from_path(settings, folder, path, content, device)
+        )
+        module = module.to(device)
+    except ModelError as error:
+        raise ModelError(f"model {path}: {error}") from error.__cause__
+    parameters = sum(parameter.numel() for parameter in module.parameters())
+    return Model(module, ModelReport(settings.version, sha256, format_, str(device), parameters), device)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"model {path}: can't be read: {error.strerror}") from error
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    device = torch.device(name)
+    count = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}[device.type]
+    if (device.index or 0) >= count:
+        raise ModelError(f"model.device is {name!r}, but this machine has {count} {device.type} devices; use 'auto' or 'cpu'")
+    return device
+
+
+def _from_factory(settings: ModelSettings, folder: Path, path: Path, content: bytes) -> tuple[torch.nn.Module, str]:
+    assert settings.factory is not None  # the caller asked
+    weights, format_ = _weights(settings, path, content)
+    factory = entrypoint.load(settings.factory, folder)
+    try:
+        module = factory()
+    except Exception as error:
+        raise ModelError(f"factory {settings.factory!r} failed: {_first_line(error)}") from error
+    if not isinstance(module, torch.nn.Module):
+        raise ModelError(f"factory {settings.factory!r} returned a {type(module).__name__}, not a torch.nn.Module")
+    _put(module, weights)
+    return module.eval(), format_
+
+
+def _weights(settings: ModelSettings, path: Path, content: bytes) -> tuple[Mapping[str, torch.Tensor], str]:
+    if path.suffix == ".safetensors":
+        try:
+            return safetensors.torch.load(content), "safetensors"
+        except safetensors.SafetensorError as error:
+            raise ModelError(f"isn't a safetensors file, or it is damaged: {_first_line(error)}") from error
+    if path.suffix not in (".pt", ".pth"):
+        raise ModelError("'weights' must be .safetensors, .pt or .pth")
+    loaded = _unpickle(settings, content, "safetensors.torch.save_file(model.state_dict(), …)")
+    if not isinstance(loaded, dict) or not loaded or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
+        keys = f" with {', '.join(map(repr, list(loaded)[:_NAMED_AT_MOST]))}" if isinstance(loaded, dict) else ""
+        raise ModelError(f"holds a {type(loaded).__name__}{keys}, not a state dict: save model.state_dict() alone")
+    return loaded, "state_dict"
+
+
+def _from_path(
+    settings: ModelSettings, folder: Path, path: Path, content: bytes, device: torch.device
+) -> tuple[torch.nn.Module, str]:
+    if path.suffix == ".pt2":
+        return _exported(settings, content, device), "pt2"
+    if path.suffix not in (".pt", ".pth"):
+        raise ModelError("'path' must be a torch.export program (.pt2)")
+    if settings.trust != "code":
+        raise ModelError(
+            "a pickled module or TorchScript may run code on load: convert it with "
+            "torch.export.save(torch.export.export(model, …), '….pt2'), or give 'factory' and 'weights'; "
+            "trust = 'code' loads a pickled module that you vouch for"
+        )
+    entrypoint.allow_imports(folder)
+    module = _unpickle(settings, content, "torch.export.save(torch.export.export(model, …), …)")
+    if not isinstance(module, torch.nn.Module) or isinstance(module, torch.jit.ScriptModule):
+        raise ModelError(f"holds a {type(module).__name__}, not a module: for a state dict, give 'factory' and 'weights'")
+    return module.eval(), "pickle"
+
+
+def _exported(settings: ModelSettings, content: bytes, device: torch.device) -> torch.nn.Module:
+    """The program as a module, without its guards, which are Python source; its input constraints are still checked."""
+    if settings.trust != "code":
+        try:
+            archive.check(content)
+        except ModelError as error:
+            raise ModelError(f"{error}; export it again, or say trust = 'code' if you vouch for it") from error
+    try:
+        program = torch.export.load(io.BytesIO(content))
+    except Exception as error:
+        raise ModelError(f"can't be loaded by torch {torch.__version__}: {_first_line(error)}; export it again") from error
+    if device.type != "cpu":
+        from torch.export.passes import move_to_device_pass  # noqa: PLC0415  only accelerators need it
+
+        program = move_to_device_pass(program, device)
+    return program.module(check_guards=False)
+
+
+def _unpickle(settings: ModelSettings, content: bytes, conversion: str) -> Any:
+    if archive.is_torchscript(content):
+        raise ModelError(f"is TorchScript, which torch has deprecated: convert it with {conversion}")
+    if settings.trust != "code":
+        try:
+            return archive.read_pickle(content)
+        except ModelError as error:
+            raise ModelError(f"{error}: convert it with {conversion}, or say trust = 'code' if you vouch for it") from error
+    try:
+        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=False)
+    except Exception as error:
+        raise ModelError(f"can't be unpickled: {_first_line(error)}") from error
+
+
+def _put(module: torch.nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
+    """Load the weights strictly. Of tensors that the module ties together, one is enough."""
+    own = module.state_dict()
+    lazy = {name for name, tensor in own.items() if is_lazy(tensor)}  # of no shape yet: the weights give it
+    tied = {tensor.data_ptr() for name, tensor in own.items() if name in weights and name not in lazy}
+    flaws = {
+        "lack": [name for name in own if name not in weights and (name in lazy or own[name].data_ptr() not in tied)],
+        "have unknown": [name for name in weights if name not in own],
+        "have in another shape": [
+            f"{name} {list(weights[name].shape)} instead of {list(own[name].shape)}"
+            for name in own
+            if name in weights and name not in lazy and weights[name].shape != own[name].shape
+        ],
+    }
+    found = [
+        f"{what} {', '.join(names[:_NAMED_AT_MOST])}{' …' if len(names) > _NAMED_AT_MOST else ''}"
+        for what, names in flaws.items()
+        if names
+    ]
+    if found:
+        raise ModelError(f"the weights don't fit the factory's module: they {'; they '.join(found)}")
+    module.load_state_dict(weights, strict=False)
+
+
+def _tensors(inputs: Inputs) -> tuple[torch.Tensor, ...]:
+    return tuple(inputs.values()) if isinstance(inputs, dict) else inputs
+
+
+def _contiguous(inputs: Inputs) -> Inputs:
+    if isinstance(inputs, dict):
+        return {name: tensor.contiguous() for name, tensor in inputs.items()}
+    return tuple(tensor.contiguous() for tensor in inputs)
+
+
+def _shapes(inputs: Inputs) -> str:
+    named = inputs.items() if isinstance(inputs, dict) else (("", tensor) for tensor in inputs)
+    return "inputs " + ", ".join(f"{name} {tensor.dtype} {list(tensor.shape)}".strip() for name, tensor in named)
+
+
+def _first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".strip().split("\n")[0]

@@ -1,0 +1,283 @@
+"""One run's work, in order: find → plan → load the model → warm up → score parts → judge holdouts.
+
+Nothing here knows the ledger: what was committed before, and what is committed now, goes through a `Journal`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from time import monotonic, time
+from typing import Any, Protocol
+
+from pipelines import sink, source
+from pipelines.cancellation import Cancellation, Cancelled
+from pipelines.engines import Engine
+from pipelines.engines.local import LocalEngine
+from pipelines.errors import DataError, ModelError
+from pipelines.holdout import HoldoutCounter, HoldoutCounts
+from pipelines.report import HoldoutReport, ModelReport, PartReport, RunReport, Stage, exact_quantiles
+from pipelines.scoring import Scorer
+from pipelines.settings import HoldoutSettings, PipelineSettings
+from pipelines.source import Part, Plan
+from pipelines.tally import Tally
+
+
+class Committed(Protocol):
+    """A part committed by an earlier run."""
+
+    @property
+    def source(self) -> str:
+        """Absolute path of its input file."""
+
+    @property
+    def fingerprint(self) -> str:
+        """What the input was then."""
+
+    @property
+    def model(self) -> str:
+        """Which model, and which settings, scored it."""
+
+
+class Journal(Protocol):
+    """Where parts are recorded, outside this package."""
+
+    def loaded(self, model: ModelReport) -> None:
+        """The model that will run."""
+
+    def committed(self, output_folder: str) -> Mapping[str, Committed]:
+        """Parts committed before, by absolute output path."""
+
+    def add(self, report: PartReport) -> None:
+        """One part is done (or rejected whole): record it and its counts, durably, before returning."""
+
+    def drop(self, outputs: Iterable[str]) -> None:
+        """These output files are gone: forget their parts."""
+
+
+class Observer(Protocol):
+    """Who watches a run go on."""
+
+    def phase(self, name: str) -> None:
+        """What happens next, in a word or two."""
+
+    def planned(self, *, rows: int, rows_skipped: int) -> None:
+        """How much there is to score, and how much was committed before."""
+
+    def part(self, report: PartReport) -> None:
+        """One part is done."""
+
+
+class Pipeline:
+    """The work of one run. What was found out so far can be read at any moment, also after an error."""
+
+    def __init__(
+        self,
+        settings: PipelineSettings,
+        *,
+        folder: Path,
+        journal: Journal,
+        observer: Observer,
+        cancellation: Cancellation,
+        cores: int,
+        rescore: bool = False,
+    ) -> None:
+        self._settings = settings
+        self._folder = folder
+        self._journal = journal
+        self._observer = observer
+        self._cancellation = cancellation
+        self._cores = cores
+        self._rescore = rescore
+        self.tally = Tally()
+        self.model: ModelReport | None = None
+        self.batch_rows: int | None = None
+        self.workers: int | None = None
+        self.parts_planned = 0
+        self.parts_skipped = 0
+        self.scoring_seconds = 0.0
+        self.holdouts: list[HoldoutReport] = []
+        self.accelerator_memory_peak_bytes: int | None = None
+
+    def execute(self) -> None:
+        """Do all of it. Raises `DataError`, `ModelError`, `SpecError`, or `Cancelled`."""
+        files = self._find()
+        self._observer.phase("loading the model")
+        scorer = self._load()
+        self._observer.phase("planning")
+        plan = source.plan(files, check_schema=scorer.check_schema, part_rows=self._settings.input.part_rows)
+        self._account(plan, files=len(files))
+        todo = self._todo(plan, scorer.fingerprint)
+        self._stop_if_asked()
+        self._observer.phase("warming up")
+        self._warm_up(scorer, todo or plan.parts)
+        self._score(scorer, todo)
+        self._drop_superseded(plan)
+        self._nothing_scored(plan)
+        for settings in self._settings.holdout:
+            self._stop_if_asked()
+            self._observer.phase(f"evaluating {settings.name}")
+            self.holdouts.append(self._evaluate(scorer, settings))
+
+    def filled_in(self, report: RunReport) -> RunReport:
+        """The report with all that this pipeline knows put into it."""
+        tally = self.tally
+        return replace(
+            report,
+            model=self.model,
+            batch_rows=self.batch_rows if tally.latencies else None,
+            workers=self.workers,
+            parts_planned=self.parts_planned,
+            parts_done=tally.parts_done,
+            parts_skipped=self.parts_skipped,
+            rows_read=tally.rows_read,
+            rows_scored=tally.rows_scored,
+            rows_rejected=tally.rows_rejected,
+            batches=len(tally.latencies),
+            latency_quantiles=exact_quantiles(tally.latencies),
+            stage_seconds=tally.stage_seconds,
+            rejections=tally.rejections,
+            holdouts=tuple(self.holdouts),
+        )
+
+    def _find(self) -> tuple[source.InputFile, ...]:
+        settings = self._settings.input
+        files = source.find_files(settings.path)
+        if not files and settings.empty == "fail":
+            raise DataError(f"input.path {settings.path}: no Parquet files; is the drop late, or the path wrong?{_EMPTY}")
+        return files
+
+    def _load(self) -> Scorer:
+        settings = self._settings
+        scorer = Scorer(settings.model, settings.input, settings.output, settings.batch, self._folder)
+        self.model = scorer.model
+        self._journal.loaded(scorer.model)
+        return scorer
+
+    def _account(self, plan: Plan, *, files: int) -> None:
+        for rejection in plan.rejections:
+            self.tally.reject(rejection.source, rejection.error)
+        if plan.rejections and len(plan.rejections) == files:
+            raise DataError(f"no input file can be scored; the first of {files}: {plan.rejections[0].error}")
+        if not plan.parts and not plan.rejections and self._settings.input.empty == "fail":
+            raise DataError(f"input.path {self._settings.input.path}: {files} files with 0 rows{_EMPTY}")
+        self.parts_planned = len(plan.parts)
+
+    def _todo(self, plan: Plan, model: str) -> tuple[Part, ...]:
+        committed = {} if self._rescore else self._journal.committed(self._settings.output.path)
+
+        def done(part: Part) -> bool:
+            path = self._output(part.name)
+            before = committed.get(str(path))
+            same = before is not None and (before.fingerprint, before.model) == (part.fingerprint, model)
+            return same and path.exists()
+
+        todo = tuple(part for part in plan.parts if not done(part))
+        self.parts_skipped = len(plan.parts) - len(todo)
+        rows = sum(part.rows for part in todo)
+        self._observer.planned(rows=rows, rows_skipped=sum(part.rows for part in plan.parts) - rows)
+        return todo
+
+    def _output(self, name: str) -> Path:
+        return Path(self._settings.output.path) / name
+
+    def _warm_up(self, scorer: Scorer, parts: tuple[Part, ...]) -> None:
+        for part in parts:
+            try:
+                scorer.warm_up(part)
+            except DataError:
+                continue  # scoring it will say so, with its rows counted
+            self.batch_rows = scorer.batch_rows
+            return
+
+    def _engine(self, parts: int) -> Engine:
+        asked = self._settings.batch.workers
+        on_cpu = self.model is None or self.model.device == "cpu"
+        wanted = asked if asked != "auto" else self._cores if on_cpu else 1
+        workers = max(1, min(wanted, parts))
+        return LocalEngine(workers=workers, threads_per_worker=max(1, self._cores // workers))
+
+    def _score(self, scorer: Scorer, todo: tuple[Part, ...]) -> None:
+        self._observer.phase("scoring")
+        sink.remove_leftovers(Path(self._settings.output.path))
+        if not todo:
+            return
+        engine = self._engine(len(todo))
+        self.workers = engine.workers
+        started = monotonic()
+        try:
+            for report in engine.map(lambda part: scorer.score(part, self._cancellation), todo, self._cancellation):
+                self._journal.add(report)
+                self.tally.add(report)
+                self._observer.part(report)
+        finally:
+            self.scoring_seconds = monotonic() - started
+        self._stop_if_asked()
+
+    def _drop_superseded(self, plan: Plan) -> None:
+        """Remove outputs whose input file is now cut into other parts, or a row would be there twice."""
+        rejected = {rejection.source for rejection in self.tally.rejections}
+        complete = {part.source for part in plan.parts} - rejected
+        current = {str(self._output(part.name)) for part in plan.parts}
+        committed = self._journal.committed(self._settings.output.path)
+        superseded = [path for path, part in committed.items() if part.source in complete and path not in current]
+        for path in superseded:
+            sink.remove_part(Path(path), folder=Path(self._settings.output.path))
+        if superseded:
+            self._journal.drop(superseded)
+
+    def _nothing_scored(self, plan: Plan) -> None:
+        unreadable = self.tally.rejections
+        if unreadable and plan.parts and not self.tally.parts_done and not self.parts_skipped:
+            raise DataError(f"no part of the input can be read; the first: {unreadable[0].error}")
+
+    def _evaluate(self, scorer: Scorer, settings: HoldoutSettings) -> HoldoutReport:
+        started = monotonic()
+        try:
+            return self._judge(scorer, settings, started)
+        except (DataError, ModelError) as error:
+            # The predictions are out: a holdout that can't be judged must not take them back.
+            message = f"holdout {settings.name!r}: {error}"
+            return HoldoutReport(settings.name, min_examples=settings.min_examples, evaluated_at=time(), error=message)
+        finally:
+            self._stop_if_asked()
+
+    def _judge(self, scorer: Scorer, settings: HoldoutSettings, started: float) -> HoldoutReport:
+        files = source.find_files(settings.path)
+        if not files:
+            raise DataError(f"path {settings.path}: no Parquet files")
+        part_rows = self._settings.input.part_rows
+        if self.batch_rows is None:  # there was no input to warm up on
+            self._warm_up(scorer, source.plan(files, check_schema=scorer.check_features, part_rows=part_rows).parts)
+        counter = HoldoutCounter(settings, scorer.classes, self._settings.model.task)
+
+        def check(schema: Any) -> None:
+            scorer.check_features(schema)
+            counter.check(schema)
+
+        plan = source.plan(files, check_schema=check, part_rows=part_rows)
+        if plan.rejections:
+            raise DataError(plan.rejections[0].error)
+        return self._counted(scorer, counter, plan, started)
+
+    def _counted(self, scorer: Scorer, counter: HoldoutCounter, plan: Plan, started: float) -> HoldoutReport:
+        def count(part: Part) -> tuple[HoldoutCounts, Mapping[str, int], float]:
+            began = monotonic()
+            scored = scorer.predict(part, counter.columns(), self._cancellation)
+            return counter.count(scored.table, scored.predicted), scored.rejected, monotonic() - began
+
+        counts, rejected = HoldoutCounts.empty(), Counter[str]()
+        for counted, lost, seconds in self._engine(len(plan.parts)).map(count, plan.parts, self._cancellation):
+            counts += counted
+            rejected.update(lost)
+            self.tally.add_seconds({Stage.EVALUATE: seconds})
+        return counter.report(counts, evaluated_at=time(), rejected=rejected, seconds=monotonic() - started)
+
+    def _stop_if_asked(self) -> None:
+        if self._cancellation.requested:
+            raise Cancelled(self._cancellation.reason or "cancelled")
+
+
+_EMPTY = ' (set input.empty = "allow" if that is normal)'

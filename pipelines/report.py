@@ -1,0 +1,275 @@
+"""What a run found out, as plain values: the only thing that crosses from scoring to monitoring.
+
+A `PartReport` is the additive delta of one committed part; a `RunReport` is the whole run. Both are
+frozen, hold no tensors and no tables, and survive a round trip through JSON (`to_json`, `from_json`).
+Counts add and ratios don't: everything that is summed over parts is a count or a number of seconds, and a
+ratio is a property, computed once from the sums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from enum import StrEnum
+from math import ceil
+from typing import NamedTuple
+
+from pydantic import TypeAdapter
+
+
+class Stage(StrEnum):
+    """Where a run's time goes. Everything done for a holdout is `evaluate`."""
+
+    READ = "read"
+    PREPARE = "prepare"
+    INFER = "infer"
+    WRITE = "write"
+    EVALUATE = "evaluate"
+
+
+class Outcome(StrEnum):
+    """How a run ended. `partial`: it went to the end, but something was rejected on the way."""
+
+    SUCCESS = "success"
+    PARTIAL = "partial"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+class Reason(StrEnum):
+    """Why a row was not scored.
+
+    null: a feature is null; nan, infinity: a feature is not finite (after the cast to the model's dtype);
+    output: the model returned NaN or infinity for it; unreadable: its part or file can't be read.
+    """
+
+    NULL = "null"
+    NAN = "nan"
+    INFINITY = "infinity"
+    OUTPUT = "output"
+    UNREADABLE = "unreadable"
+
+
+class Trigger(StrEnum):
+    """What started the run."""
+
+    MANUAL = "manual"
+    CRON = "cron"
+    SCHEDULER = "scheduler"
+
+
+class BatchRecord(NamedTuple):
+    """One batch. Times in seconds; read and write are the part's, shared out by rows.
+
+    `latency_seconds`: tensors on the host → predictions on the host, device synchronised, warm-up excluded.
+    """
+
+    part: str
+    batch: int
+    rows: int
+    latency_seconds: float
+    read_seconds: float
+    prepare_seconds: float
+    write_seconds: float
+
+    @property
+    def throughput_rows_per_second(self) -> float:
+        """Rows ÷ all the seconds one worker spent on them (0 where none passed)."""
+        seconds = self.read_seconds + self.prepare_seconds + self.latency_seconds + self.write_seconds
+        return self.rows / seconds if seconds > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class PartReport:
+    """The additive delta of one part.
+
+    `name` is the part's file name relative to the output folder, `source` the absolute path of its input
+    file. `rows_read == rows_scored + sum(rows_rejected.values())` always. `error` is set when the part was
+    rejected whole (then nothing was written and it is not committed).
+    """
+
+    name: str
+    source: str
+    output: str
+    fingerprint: str
+    model: str
+    rows_read: int
+    rows_scored: int
+    rows_rejected: Mapping[Reason, int]
+    stage_seconds: Mapping[Stage, float]
+    batches: tuple[BatchRecord, ...] = ()
+    error: str | None = None
+
+    def __post_init__(self) -> None:
+        rejected = sum(self.rows_rejected.values())
+        if self.rows_read != self.rows_scored + rejected:
+            message = f"{self.name}: read {self.rows_read} != scored {self.rows_scored} + rejected {rejected}"
+            raise ValueError(message)
+
+
+class Estimate(NamedTuple):
+    """A ratio (0 to 1) with its 95 % confidence bounds."""
+
+    value: float
+    lower: float
+    upper: float
+
+
+@dataclass(frozen=True, slots=True)
+class ClassReport:
+    """One class of a holdout: `examples` rows are of it, `predicted` rows were said to be, `correct` were both.
+
+    `recall` is None without examples, `precision` is None when it was never predicted.
+    """
+
+    name: str
+    examples: int
+    predicted: int
+    correct: int
+    recall: float | None
+    precision: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class SliceReport:
+    """One slice of a holdout. `judged` is False when it has fewer than `min_examples` examples."""
+
+    dimension: str
+    value: str
+    examples: int
+    correct: int
+    accuracy: Estimate | None
+    recall: Estimate | None
+    judged: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HoldoutReport:
+    """A model judged on one labelled holdout; figures are None where there is nothing to divide by.
+
+    `confusion` lists the non-zero cells as (true class, predicted class, examples), by index into `classes`.
+    `rejected` counts rows that could not be judged, by reason (`label` = no label). `slices_dropped` counts
+    the slices that were summed into `__other__`. `evaluated_at` is a Unix timestamp. With `error` set the
+    holdout could not be evaluated, and every figure is empty.
+    """
+
+    name: str
+    min_examples: int
+    evaluated_at: float
+    examples: int = 0
+    correct: int = 0
+    rejected: Mapping[str, int] = field(default_factory=dict)
+    accuracy: Estimate | None = None
+    recall: Estimate | None = None
+    precision: float | None = None
+    f1_score: float | None = None
+    classes: tuple[ClassReport, ...] = ()
+    confusion: tuple[tuple[int, int, int], ...] = ()
+    slices: tuple[SliceReport, ...] = ()
+    slices_dropped: int = 0
+    seconds: float = 0.0
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelReport:
+    """Which model ran. `sha256` is of the weights file; `format` is safetensors, pt2, state_dict or pickle."""
+
+    version: str
+    sha256: str
+    format: str
+    device: str
+    parameters: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """An input file or part that was rejected whole, and why."""
+
+    source: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceReport:
+    """What a run cost: CPU seconds ÷ (elapsed × cores), peak resident bytes, peak accelerator bytes."""
+
+    cpu_usage_ratio: float | None = None
+    max_resident_memory_bytes: int | None = None
+    accelerator_memory_peak_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """A whole run, as it ended.
+
+    Timestamps are Unix seconds; `elapsed_seconds` (all of it) and `scoring_seconds` (from the first read to the
+    last commit: no imports, model load, warm-up or holdouts) are measured on the monotonic clock, so they are
+    never negative. `parts_skipped` were already committed with the same input and model. `latency_quantiles` maps
+    0.5, 0.95, 0.99 and 1.0 to exact batch latencies (empty without batches). `batch_rows` is None when
+    nothing was scored.
+    """
+
+    run_id: str
+    job: str
+    trigger: Trigger
+    logical_date: date
+    host: str
+    started_at: float
+    finished_at: float
+    elapsed_seconds: float
+    scoring_seconds: float
+    outcome: Outcome
+    reason: str | None = None
+    model: ModelReport | None = None
+    batch_rows: int | None = None
+    workers: int | None = None
+    parts_planned: int = 0
+    parts_done: int = 0
+    parts_skipped: int = 0
+    rows_read: int = 0
+    rows_scored: int = 0
+    rows_rejected: Mapping[Reason, int] = field(default_factory=dict)
+    batches: int = 0
+    latency_quantiles: Mapping[float, float] = field(default_factory=dict)
+    stage_seconds: Mapping[Stage, float] = field(default_factory=dict)
+    rejections: tuple[Rejection, ...] = ()
+    holdouts: tuple[HoldoutReport, ...] = ()
+    resources: ResourceReport = field(default_factory=ResourceReport)
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def latency_seconds(self) -> float | None:
+        """Mean processing time of one request: infer seconds (summed over workers) ÷ rows scored."""
+        seconds = self.stage_seconds.get(Stage.INFER)
+        return seconds / self.rows_scored if seconds is not None and self.rows_scored else None
+
+    @property
+    def throughput_rows_per_second(self) -> float | None:
+        """Rows scored ÷ elapsed seconds of scoring; None when nothing was scored."""
+        return self.rows_scored / self.scoring_seconds if self.rows_scored and self.scoring_seconds > 0 else None
+
+    @property
+    def rows_rejected_total(self) -> int:
+        """Rows rejected, for whatever reason."""
+        return sum(self.rows_rejected.values())
+
+
+def exact_quantiles(values: Iterable[float], quantiles: tuple[float, ...] = (0.5, 0.95, 0.99, 1.0)) -> dict[float, float]:
+    """Nearest-rank quantiles: the smallest value that at least q of all values don't exceed. Empty in, empty out."""
+    ordered = sorted(values)
+    return {q: ordered[max(0, ceil(q * len(ordered)) - 1)] for q in quantiles} if ordered else {}
+
+
+_RUN = TypeAdapter(RunReport)
+
+
+def to_json(report: RunReport) -> str:
+    """The report as one JSON document."""
+    return _RUN.dump_json(report).decode()
+
+
+def from_json(text: str) -> RunReport:
+    """The report that `to_json` wrote. Raises `pydantic.ValidationError` on anything else."""
+    return _RUN.validate_json(text)

@@ -1,0 +1,280 @@
+"""One part, from Parquet to durable predictions: read → prepare → infer, batch by batch → write."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipelines import model, sink, source, tuning
+from pipelines.batches import Batch, Batches
+from pipelines.cancellation import Cancellation
+from pipelines.casting import REASONS
+from pipelines.errors import DataError, ModelError, SpecError
+from pipelines.features import Features
+from pipelines.predictions import class_names, decode
+from pipelines.report import ModelReport, PartReport, Reason
+from pipelines.settings import BatchSettings, ClassName, InputSettings, ModelSettings, OutputSettings
+from pipelines.source import Part, UnreadableError
+
+_DEFAULT_BATCH_ROWS = 1024
+_REJECTS_COLUMNS = ("reason", "source", "row")
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredPart:
+    """A part with its predictions, not written.
+
+    `table` has the columns asked for, of the n rows that were scored, in order; `predicted` int64 [n] are positions
+    in the classes; `rejected` counts the other rows by reason; `seconds` is the time that reading, preparing and
+    inferring took.
+    """
+
+    table: pa.Table
+    predicted: np.ndarray[Any, np.dtype[np.int64]]
+    rejected: dict[str, int]
+    seconds: float
+
+
+class Scorer:
+    """A job's model and features, ready to score parts. One for a process; safe to share between its workers.
+
+    `fingerprint` is the SHA-256 over all that decides a part's output: the bytes of the model file, factory, version
+    and task, the features, and the columns that are written. `batch_rows` is settled by `warm_up`.
+
+    Raises:
+        ModelError: the model can't be loaded.
+        SpecError: an entrypoint can't be loaded, or two columns of the output have the same name.
+
+    """
+
+    def __init__(
+        self,
+        model_settings: ModelSettings,
+        input_settings: InputSettings,
+        output_settings: OutputSettings,
+        batch_settings: BatchSettings,
+        folder: Path,
+    ) -> None:
+        self._settings = model_settings
+        self._input = input_settings
+        self._output = output_settings
+        self._batch = batch_settings
+        _check_names(input_settings.id, output_settings.columns)
+        self._features = Features(input_settings, folder)
+        self._model = model.load(model_settings, folder)
+        self._columns: tuple[str, ...] = ()
+        self._width = 2 if model_settings.task == "binary" else len(model_settings.classes or ())
+        self._float = np.float64 if input_settings.dtype == "float64" else np.float32
+        self.batch_rows: int = _DEFAULT_BATCH_ROWS if batch_settings.rows == "auto" else batch_settings.rows
+        self.fingerprint = _fingerprint(self._model.fingerprint, model_settings, input_settings, output_settings)
+
+    @property
+    def model(self) -> ModelReport:
+        """Which model it is."""
+        return self._model.report
+
+    @property
+    def classes(self) -> tuple[ClassName, ...]:
+        """Class names by position. Raises ModelError when the job has none and no batch was inferred yet."""
+        if not self._width:
+            raise ModelError("the number of classes is not known before the first batch: give 'classes'")
+        return class_names(self._settings, self._width)
+
+    def check_schema(self, schema: pa.Schema) -> None:
+        """Raise DataError unless a file with this schema can be scored: it has the id columns and the features."""
+        for name in self._input.id:
+            if schema.names.count(name) != 1:
+                raise DataError(f"id column {name!r} is there {schema.names.count(name)} times, not once; check input.id")
+        self.check_features(schema)
+
+    def check_features(self, schema: pa.Schema) -> None:
+        """Raise DataError unless the schema has the features; a holdout needs no more of a file.
+
+        The first schema that passes settles which columns the globs stand for, and their order: later ones must
+        have them all, in any order, and what else they have is not looked at.
+        """
+        if self._columns:
+            self._features.check(schema, self._columns)
+        else:
+            self._columns = self._features.columns(schema)
+
+    def warm_up(self, part: Part) -> None:
+        """Run the part's first rows until the model is warm, and settle `batch_rows`. Nothing of it is counted.
+
+        Raises:
+            DataError: the part can't be read, or none of its first rows is valid; another part may do.
+            ModelError: the model doesn't fit the data.
+
+        """
+        rows = _record_batch(source.read(part, self._columns).slice(0, max(*tuning.SIZES, self.batch_rows)), self._columns)
+        first = rows.slice(0, self.batch_rows)
+        with tuning.kernel_threads(self._kernel_threads()):
+            if self._infer(first).predictions is None:
+                raise DataError(f"{part.source}: none of its first {len(first)} rows is valid; check the feature columns")
+            if self._batch.rows == "auto":
+                self.batch_rows = tuning.fastest(lambda size: self._infer(rows.slice(0, size)), available=len(rows))
+            self._infer(rows.slice(0, self.batch_rows))
+
+    def score(self, part: Part, cancellation: Cancellation) -> PartReport:
+        """Score one part and put its predictions (and rejects) in the output folder.
+
+        A part that can't be read is reported with `error`, all its rows rejected, and writes nothing.
+
+        Raises:
+            DataError: the output can't be written, or a row is invalid and `invalid_rows` is `fail`.
+            ModelError: the model doesn't fit the data.
+            Cancelled: between two batches; nothing was written.
+
+        """
+        try:
+            table, batches = self._run(part, self._input.id, cancellation)
+        except UnreadableError as error:
+            return self._report(part, {Reason.UNREADABLE: part.rows}, error=str(error))
+        started = perf_counter()
+        self._write(part, table, batches)
+        batches.write_seconds = perf_counter() - started
+        return self._report(part, batches.rejected(), batches)
+
+    def predict(self, part: Part, extra_columns: Sequence[str], cancellation: Cancellation) -> ScoredPart:
+        """What `score` would write, by the very same way, with `extra_columns` in place of the id columns.
+
+        Raises:
+            DataError: the part can't be read, or a row is invalid and `invalid_rows` is `fail`.
+            ModelError, Cancelled: as `score`.
+
+        """
+        table, batches = self._run(part, extra_columns, cancellation)
+        kept = table.filter(pa.array(batches.reasons() == 0))
+        rejected = {str(reason): rows for reason, rows in batches.rejected().items()}
+        return ScoredPart(kept, batches.predicted(), rejected, sum(batches.stage_seconds().values()))
+
+    def _run(self, part: Part, extra_columns: Sequence[str], cancellation: Cancellation) -> tuple[pa.Table, Batches]:
+        """Read, prepare and infer: the extra columns of all rows, and what became of each row."""
+        cancellation.check()
+        started = perf_counter()
+        table = source.read(part, list(dict.fromkeys([*self._columns, *extra_columns])))
+        batches = Batches(part.name, read_seconds=perf_counter() - started)
+        for offset in range(0, len(table), self.batch_rows):
+            cancellation.check()
+            rows = _record_batch(table.slice(offset, self.batch_rows), self._columns)
+            batch = self._infer(rows)
+            if self._input.invalid_rows == "fail" and batch.input_flaws:
+                raise self._invalid(part, rows, offset, batch)
+            batches.add(batch, keep_probabilities="probabilities" in self._output.columns)
+        return table.select(list(extra_columns)), batches
+
+    def _infer(self, rows: pa.RecordBatch) -> Batch:
+        started = perf_counter()
+        prepared = self._features.prepare(rows)
+        valid = int(np.count_nonzero(prepared.reasons == 0))
+        ready = perf_counter()
+        if not valid:
+            return Batch(prepared.reasons, None, ready - started, 0.0)
+        predictions = decode(self._model.forward(prepared.inputs), self._settings, valid)
+        self._width = predictions.probabilities.shape[1]
+        return Batch(prepared.reasons, predictions, ready - started, perf_counter() - ready)
+
+    def _invalid(self, part: Part, rows: pa.RecordBatch, offset: int, batch: Batch) -> DataError:
+        first = int(np.argmax(batch.reasons > 0))
+        reason, column = REASONS[batch.reasons[first]], self._features.first_flaw(rows, first)
+        return DataError(
+            f"{part.source}, row {part.first_row + offset + first} (from 0), column {column!r}: {reason}; "
+            'mend the row, or set invalid_rows = "reject"'
+        )
+
+    def _write(self, part: Part, table: pa.Table, batches: Batches) -> None:
+        reasons = batches.reasons()
+        folder = Path(self._output.path)
+        path = folder / part.name
+        sink.write_part(
+            self._predictions_table(table.filter(pa.array(reasons == 0)), batches),
+            path,
+            compression=self._output.compression,
+            rejects=_rejects_table(table, reasons, part) if reasons.any() else None,
+            rejects_path=sink.rejects_path(path, folder),
+        )
+
+    def _predictions_table(self, ids: pa.Table, batches: Batches) -> pa.Table:
+        names = pa.array(class_names(self._settings, self._width), None if self._settings.classes else pa.int64())
+        columns = {
+            "prediction": lambda: names.take(pa.array(batches.predicted())),
+            "score": lambda: pa.array(batches.score().astype(self._float)),
+            "probabilities": lambda: _lists(batches.probabilities().astype(self._float)),
+        }
+        for name in self._output.columns:
+            ids = ids.append_column(name, columns[name]())
+        return ids
+
+    def _report(
+        self, part: Part, rejected: dict[Reason, int], batches: Batches | None = None, error: str | None = None
+    ) -> PartReport:
+        return PartReport(
+            name=part.name,
+            source=part.source,
+            output=str(Path(self._output.path) / part.name),
+            fingerprint=part.fingerprint,
+            model=self.fingerprint,
+            rows_read=part.rows,
+            rows_scored=part.rows - sum(rejected.values()),
+            rows_rejected=rejected,
+            stage_seconds=batches.stage_seconds() if batches else {},
+            batches=batches.records() if batches else (),
+            error=error,
+        )
+
+    def _kernel_threads(self) -> int:
+        """As many as a worker will have."""
+        workers, cores = self._batch.workers, len(os.sched_getaffinity(0))
+        if workers == "auto":
+            workers = cores if self.model.device == "cpu" else 1
+        return max(1, cores // workers)
+
+
+def _record_batch(table: pa.Table, columns: Sequence[str]) -> pa.RecordBatch:
+    """These columns of one row or more, as one batch: no copy unless a column is in several chunks."""
+    batches = table.select(list(columns)).combine_chunks().to_batches()
+    if len(batches) > 1:
+        raise DataError(f"{len(table)} rows of the feature columns don't fit into one batch: set a lower batch.rows")
+    return batches[0]
+
+
+def _rejects_table(table: pa.Table, reasons: np.ndarray[Any, Any], part: Part) -> pa.Table:
+    rows = np.flatnonzero(reasons)
+    rejects = table.take(pa.array(rows))
+    rejects = rejects.append_column("reason", pa.array(REASONS, pa.string()).take(pa.array(reasons[rows])))
+    rejects = rejects.append_column("source", pa.array([part.source] * len(rows), pa.string()))
+    return rejects.append_column("row", pa.array(rows + part.first_row, pa.int64()))
+
+
+def _lists(values: np.ndarray[Any, Any]) -> pa.Array:
+    """A list column from [n, C]."""
+    offsets = np.arange(len(values) + 1, dtype=np.int32) * values.shape[1]
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values.reshape(-1)))
+
+
+def _check_names(ids: Sequence[str], columns: Sequence[str]) -> None:
+    names = [*ids, *columns, *_REJECTS_COLUMNS]
+    for name in names:
+        if names.count(name) > 1:
+            raise SpecError(f"column {name!r} would be written twice: rename it in input.id or output.columns")
+
+
+def _fingerprint(
+    model_sha256: str, model_settings: ModelSettings, input_settings: InputSettings, output_settings: OutputSettings
+) -> str:
+    decisive = {
+        "sha256": model_sha256,
+        "model": model_settings.model_dump(include={"factory", "version", "task", "output", "classes", "decision_threshold"}),
+        "input": input_settings.model_dump(include={"features", "shape", "dtype", "collate", "id"}),
+        "output": output_settings.model_dump(include={"columns"}),
+    }
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()

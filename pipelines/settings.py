@@ -1,0 +1,247 @@
+"""The sections of a job file that say what to compute. Imports no torch, pandas or pyarrow.
+
+Validated once, frozen after. Every field's description is the reference that a user reads. Paths here are as
+written in the job file until `jobs.spec` resolves them: a pipeline sees absolute paths only, with `{date}`
+already replaced.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    StrictBool,
+    StrictInt,
+    StrictStr,
+    model_validator,
+)
+
+Auto = Literal["auto"]
+
+
+class Settings(BaseModel):
+    """A frozen section: unknown keys are refused, nothing changes after validation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _entrypoint(value: str) -> str:
+    target, colon, name = value.rpartition(":")
+    if not colon or not target or not name.isidentifier():
+        message = "must look like 'file.py:name' or 'package.module:name'"
+        raise ValueError(message)
+    return value
+
+
+def _not_blank(value: str) -> str:
+    if not value.strip():
+        message = "must not be empty"
+        raise ValueError(message)
+    return value
+
+
+Entrypoint = Annotated[StrictStr, AfterValidator(_entrypoint)]
+Text = Annotated[StrictStr, AfterValidator(_not_blank)]
+ClassName = StrictInt | StrictBool | StrictStr
+
+
+class ModelSettings(Settings):
+    """The model: a factory with weights, or one file."""
+
+    factory: Entrypoint | None = Field(
+        None,
+        description="Function without arguments that returns the `torch.nn.Module`: `file.py:name` (relative to the job "
+        "file) or `package.module:name`. Goes with `weights`.",
+    )
+    weights: Text | None = Field(
+        None, description="The factory's weights: `.safetensors`, or a `.pt`/`.pth` state dict (loaded with `weights_only`)."
+    )
+    path: Text | None = Field(
+        None,
+        description='Instead of factory and weights: a `torch.export` program (`.pt2`). With `trust = "code"` also a '
+        "pickled module (`.pt`, `.pth`).",
+    )
+    sha256: Annotated[StrictStr, Field(pattern=r"^[0-9a-fA-F]{64}$")] | None = Field(
+        None, description="Pin: the SHA-256 of `weights` or `path`, checked before anything in the file is read."
+    )
+    version: Text = Field("unversioned", description="What this model is called in metrics and reports.")
+    device: Annotated[StrictStr, Field(pattern=r"^(auto|cpu|cuda|cuda:\d+|mps)$")] = Field(
+        "auto", description="`cpu`, `cuda`, `cuda:1`, `mps`, or `auto`: the first accelerator, else the CPU."
+    )
+    trust: Literal["weights", "code"] = Field(
+        "weights", description="`weights`: a model file may not run code on load. `code`: it may; you vouch for it."
+    )
+    task: Literal["binary", "multiclass"] = Field(description="`binary` or `multiclass`.")
+    output: Literal["logits", "probabilities"] = Field(
+        "logits",
+        description="What the model returns. Binary: shape `[N]`, `[N, 1]` or `[N, 2]`; multiclass: `[N, classes]`.",
+    )
+    classes: tuple[ClassName, ...] | None = Field(
+        None,
+        description="Class names in the order of the model's outputs; binary: `[negative, positive]`. These are the "
+        "values of `prediction`, and of the holdouts' label column. Default: 0, 1, 2, …",
+    )
+    decision_threshold: float = Field(
+        0.5, ge=0, le=1, description="Binary: the positive class is predicted when its probability is at least this."
+    )
+
+    @model_validator(mode="after")
+    def _one_form(self) -> Self:
+        if (self.path is None) == (self.factory is None):
+            message = "give either 'factory' with 'weights', or 'path'"
+            raise ValueError(message)
+        if (self.factory is None) != (self.weights is None):
+            message = "'factory' and 'weights' go together"
+            raise ValueError(message)
+        if self.classes is not None:
+            _check_classes(self.task, self.classes)
+        return self
+
+
+def _check_classes(task: str, classes: tuple[ClassName, ...]) -> None:
+    if len({type(name) for name in classes}) > 1:
+        message = "'classes' must all be of one type"
+        raise ValueError(message)
+    if len(set(classes)) != len(classes):
+        message = "'classes' must differ from each other"
+        raise ValueError(message)
+    if len(classes) < 2 or (task == "binary" and len(classes) != 2):  # noqa: PLR2004  two classes is what binary means
+        message = f"'classes' has {len(classes)} names; {'binary takes exactly' if task == 'binary' else 'it takes at least'} 2"
+        raise ValueError(message)
+
+
+class InputSettings(Settings):
+    """What is scored."""
+
+    path: Text = Field(
+        description="Parquet file, folder (searched recursively), or glob. `{date}` is the run's logical date "
+        "(`{date:%Y/%m/%d}` formats it)."
+    )
+    features: tuple[Text, ...] = Field(
+        min_length=1,
+        description="Feature columns in the model's order; a glob (`px_*`) stands for all matching columns in the "
+        "file's order (numbers in names sorted as numbers). With `shape`: one fixed-size-list column.",
+    )
+    shape: tuple[Annotated[int, Field(gt=0)], ...] | None = Field(
+        None, description="Shape of one row when `features` is one fixed-size-list column, e.g. `[1, 8, 8]`."
+    )
+    dtype: Literal["float32", "float64", "int64"] = Field("float32", description="What features are cast to, once.")
+    collate: Entrypoint | None = Field(
+        None,
+        description="For anything else: function that takes a `pyarrow.RecordBatch` of the feature columns and returns "
+        "a tensor, or a tuple or dict of tensors (the model's arguments), with one row for each row.",
+    )
+    id: tuple[Text, ...] = Field((), description="Columns copied to the output, so that a prediction can be joined back.")
+    invalid_rows: Literal["reject", "fail"] = Field(
+        "reject",
+        description="A row with a null, NaN or infinity in a feature: `reject` it into a rejects file (the run is "
+        "`partial`), or `fail` the run.",
+    )
+    empty: Literal["fail", "allow"] = Field(
+        "fail", description="No files or no rows: `fail` the run (an empty drop is usually a broken upstream), or `allow` it."
+    )
+    part_rows: int = Field(
+        131_072, gt=0, description="A part is consecutive row groups of one file, up to this many rows (at least one group)."
+    )
+    lag_days: int = Field(0, ge=0, description="The default logical date is the scheduled day less this many days.")
+
+
+class OutputSettings(Settings):
+    """Where predictions go."""
+
+    path: Text = Field(
+        description="Folder for predictions, one file a part; rejected rows go to its `_rejects` folder. Takes `{date}`."
+    )
+    columns: tuple[Literal["prediction", "score", "probabilities"], ...] = Field(
+        ("prediction", "score"),
+        min_length=1,
+        description="After the id columns: `prediction` (class name), `score` (binary: probability of the positive "
+        "class; multiclass: of the predicted class), `probabilities` (list, one for each class).",
+    )
+    compression: Literal["zstd", "snappy", "gzip", "none"] = Field("zstd", description="Parquet compression.")
+
+
+class BatchSettings(Settings):
+    """How the machine is used."""
+
+    rows: Annotated[int, Field(gt=0)] | Auto = Field(
+        "auto", description="Rows in a batch, or `auto`: the fastest of a few sizes, measured on the real model and data."
+    )
+    workers: Annotated[int, Field(gt=0)] | Auto = Field(
+        "auto", description="Parts worked on at once, or `auto`: one for each core (one for an accelerator)."
+    )
+    keep_runs: int = Field(
+        60, ge=0, description="Per-batch records are kept for this many runs (Parquet, beside the ledger); 0 keeps none."
+    )
+
+
+class BinnedColumn(Settings):
+    """A numeric column cut into slices."""
+
+    column: Text = Field(description="A numeric column of the holdout.")
+    bins: tuple[FiniteFloat, ...] = Field(
+        min_length=1, description="Inner edges, rising: `[4.5, 5.5]` makes `< 4.5`, `4.5 to 5.5` and `>= 5.5`."
+    )
+
+    @model_validator(mode="after")
+    def _rising(self) -> Self:
+        if any(low >= high for low, high in zip(self.bins, self.bins[1:], strict=False)):
+            message = "'bins' must rise"
+            raise ValueError(message)
+        return self
+
+
+Dimension = Text | BinnedColumn | Annotated[tuple[Text | BinnedColumn, ...], Field(min_length=1)]
+
+
+def dimension_columns(dimension: Dimension) -> tuple[str, ...]:
+    """The columns of a dimension; joined by `,` they are its name."""
+    parts = dimension if isinstance(dimension, tuple) else (dimension,)
+    return tuple(part if isinstance(part, str) else part.column for part in parts)
+
+
+class HoldoutSettings(Settings):
+    """Labelled rows to judge the model on, in whole and by slice. May be repeated."""
+
+    name: Text = Field(description="Names the holdout in metrics.")
+    path: Text = Field(description="Labelled Parquet with the input's feature columns. Takes `{date}`.")
+    label: Text = Field(description="Column with the true class.")
+    slices: tuple[Dimension, ...] = Field(
+        (), description="Dimensions to slice by: a column, `{ column, bins }`, or a list of these (every combination)."
+    )
+    min_examples: int = Field(30, ge=1, description="A slice with fewer examples is shown, but marked as too small to judge.")
+    max_slices: int = Field(
+        200, ge=1, le=1000, description="The largest slices kept by support; the rest is summed as `__other__`."
+    )
+
+    @model_validator(mode="after")
+    def _dimensions_differ(self) -> Self:
+        names = [",".join(dimension_columns(dimension)) for dimension in self.slices]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            message = f"'slices' has two dimensions called {twice!r}; keep one, or put the other in a holdout of its own"
+            raise ValueError(message)
+        return self
+
+
+class PipelineSettings(Settings):
+    """All that a pipeline is told: the part of a job file that says what to compute."""
+
+    model: ModelSettings
+    input: InputSettings
+    output: OutputSettings
+    batch: BatchSettings = Field(default_factory=BatchSettings)
+    holdout: tuple[HoldoutSettings, ...] = ()
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        names = [holdout.name for holdout in self.holdout]
+        if len(set(names)) != len(names):
+            message = "two holdouts have the same name"
+            raise ValueError(message)
+        return self

@@ -1,0 +1,133 @@
+"""Predictions out: a part's files appear whole, durably, or not at all."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines.errors import DataError
+
+REJECTS_FOLDER = "_rejects"
+_TEMPORARY = re.compile(r"\..+\.batchgauge-[0-9a-f]{16}\.tmp")
+
+
+def write_part(
+    table: pa.Table, path: Path, *, compression: str, rejects: pa.Table | None = None, rejects_path: Path | None = None
+) -> None:
+    """Put a part's predictions at `path` and its rejected rows at `rejects_path`, replacing what was there.
+
+    Both are written beside their places, flushed to disk and renamed, rejects first: where there are predictions,
+    there are their rejects. Without rejects (or with none in the table) an old rejects file is removed.
+
+    Raises:
+        DataError: the disk is full, the folder can't be written, or the table can't be stored as Parquet.
+
+    """
+    keep = rejects is not None and rejects.num_rows > 0 and rejects_path is not None
+    with _staged(table, path, compression) as predictions:
+        if keep and rejects_path is not None:
+            with _staged(rejects, rejects_path, compression) as temporary:
+                _publish(temporary, rejects_path)
+        elif rejects_path is not None:
+            _remove(rejects_path)
+        _publish(predictions, path)
+
+
+def rejects_path(path: Path, folder: Path) -> Path:
+    """Where the rejected rows of the part at `path` go, in the output folder."""
+    return folder / REJECTS_FOLDER / path.relative_to(folder)
+
+
+def remove_part(path: Path, *, folder: Path) -> None:
+    """Remove a part's predictions and rejects from the output folder, durably. It may be gone already."""
+    _remove(path)
+    _remove(rejects_path(path, folder))
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files of dead runs from the folder and below; those of live runs are locked and stay."""
+    for parent, _, names in os.walk(folder):
+        for name in filter(_TEMPORARY.fullmatch, names):
+            path = Path(parent, name)
+            with _reported(path), path.open("rb") as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    continue
+                path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _staged(table: pa.Table, path: Path, compression: str) -> Iterator[Path]:
+    """A durable temporary file beside `path`, locked while it is there, and gone at the end unless it was renamed."""
+    temporary = path.with_name(f".{path.name}.batchgauge-{secrets.token_hex(8)}.tmp")
+    with _reported(path):
+        _make_folder(path.parent)
+        try:
+            # Closing is inside too: after a failed write it tries again to write what is buffered.
+            with temporary.open("xb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                _write(table, file, compression)
+                _flush(file)
+                yield temporary
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _write(table: pa.Table, file: IO[bytes], compression: str) -> None:
+    pq.write_table(table, file, compression=compression)
+
+
+def _flush(file: IO[bytes]) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _publish(temporary: Path, path: Path) -> None:
+    with _reported(path):
+        temporary.replace(path)
+        _flush_folder(path.parent)
+
+
+def _remove(path: Path) -> None:
+    with _reported(path):
+        if path.exists():
+            path.unlink(missing_ok=True)
+            _flush_folder(path.parent)
+
+
+def _make_folder(folder: Path) -> None:
+    """The folder and those above it, each entered durably in its parent."""
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _flush_folder(folder.parent)
+
+
+def _flush_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _reported(path: Path) -> Iterator[None]:
+    """Errors of the operating system and of Arrow, as DataError that names the path."""
+    try:
+        yield
+    except OSError as error:
+        cause = error.strerror or str(error)
+        raise DataError(f"output {path}: {cause}; check the folder, its permissions and the space on its disk") from error
+    except pa.ArrowException as error:
+        raise DataError(f"output {path}: can't be stored as Parquet: {error}; choose other id columns") from error

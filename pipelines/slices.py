@@ -1,0 +1,228 @@
+r"""Slices of a holdout: which slice a row is in, and what was counted in each slice.
+
+A slice is one value of one dimension. A dimension is a column, a numeric column cut into bins, or a cross of
+these; its name is its columns' names joined by `,`. A slice's value is text:
+
+- a column's value as Arrow writes it (`a`, `7`, `true`, `2026-11-22`; a whole float as `7`);
+- a bin as `< 4.5`, `4.5 to 5.5` (4.5 is in it, 5.5 is not) or `>= 5.5`;
+- a null or NaN as `null`, empty text as `""`, and what is over the budget as `__other__`;
+- in a cross, the values of its columns joined by `,`.
+
+So that two slices never share a value, data's own text is escaped: `\` is written `\\`, a comma inside a cross
+`\,`, and data that reads `null`, `""` or `__other__` gets a `\` in front.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import reduce
+from itertools import pairwise
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipelines.errors import DataError
+from pipelines.quality import Counts
+from pipelines.settings import BinnedColumn, HoldoutSettings, dimension_columns
+
+OTHER = "__other__"
+NULL = "null"
+EMPTY = '""'
+
+_TRACKED_BUDGETS = 64
+_TRACKED_CELLS = 2**20
+
+
+class Coded(NamedTuple):
+    """Rows of one dimension: `codes` (int64 `[n]`) are positions in `values`, distinct texts that all occur."""
+
+    codes: npt.NDArray[np.int64]
+    values: pa.LargeStringArray
+
+
+@dataclass(frozen=True, slots=True)
+class SliceDimension:
+    """One dimension of a holdout. Immutable."""
+
+    name: str
+    parts: tuple[str | BinnedColumn, ...]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns it reads."""
+        return dimension_columns(self.parts)
+
+    def check(self, schema: pa.Schema) -> None:
+        """Raise DataError naming a column that can't be sliced by, or that isn't numeric and has bins."""
+        for part in self.parts:
+            if isinstance(part, BinnedColumn) and not _is_numeric(kind := schema.field(part.column).type):
+                raise DataError(
+                    f"column {part.column!r} has type {kind}, and only numbers can be cut into bins; "
+                    "cast it, or slice by its values"
+                )
+        self.code(schema.empty_table())
+
+    def code(self, table: pa.Table) -> Coded:
+        """The slice of each row; empty in, empty out. Raises DataError naming a column that can't be sliced by."""
+        crossed = len(self.parts) > 1
+        return reduce(_cross, (_code_part(part, table, crossed=crossed) for part in self.parts))
+
+
+def dimensions(settings: HoldoutSettings) -> tuple[SliceDimension, ...]:
+    """The holdout's dimensions, in the order of the job file."""
+    return tuple(
+        SliceDimension(",".join(dimension_columns(entry)), entry if isinstance(entry, tuple) else (entry,))
+        for entry in settings.slices
+    )
+
+
+def _is_numeric(kind: pa.DataType) -> bool:
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    numeric = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_null)
+    return any(belongs(kind) for belongs in numeric)
+
+
+def _code_part(part: str | BinnedColumn, table: pa.Table, *, crossed: bool) -> Coded:
+    (name,) = dimension_columns(part)
+    array = plain(table.column(name))
+    if isinstance(part, BinnedColumn):
+        return _code_bins(array, part.bins)
+    try:
+        encoded = array.dictionary_encode(null_encoding="encode")
+        texts = encoded.dictionary.cast(pa.large_string())
+        texts.validate(full=True)  # bytes that aren't UTF-8 could not be shown
+    except pa.ArrowException as error:
+        raise DataError(
+            f"column {name!r} ({array.type}) can't be sliced by: {error}; slice by text, numbers, booleans or dates"
+        ) from error
+    return Coded(encoded.indices.to_numpy().astype(np.int64), _escaped(texts, crossed=crossed))
+
+
+def plain(column: pa.ChunkedArray) -> pa.Array:
+    """One array without dictionaries, in which NaN is null and -0.0 is 0.0."""
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    # Text of more than 2 GiB doesn't combine into one plain array, and pyarrow 26 dictionary-encodes a view's null as empty.
+    if pa.types.is_string(column.type) or pa.types.is_string_view(column.type):
+        column = column.cast(pa.large_string())
+    if pa.types.is_binary(column.type) or pa.types.is_binary_view(column.type):
+        column = column.cast(pa.large_binary())
+    array = column.combine_chunks()
+    if pa.types.is_float16(array.type):
+        array = array.cast(pa.float32())
+    if pa.types.is_floating(array.type):
+        array = pc.add(pc.if_else(pc.is_nan(array), None, array), pa.scalar(0.0, array.type))
+    return array
+
+
+def _escaped(texts: pa.LargeStringArray, *, crossed: bool) -> pa.LargeStringArray:
+    reserved = pc.is_in(texts, value_set=pa.array([NULL, EMPTY, OTHER], pa.large_string()))
+    texts = pc.replace_substring(texts, "\\", "\\\\")
+    if crossed:
+        texts = pc.replace_substring(texts, ",", "\\,")
+    texts = pc.if_else(reserved, pc.binary_join_element_wise(_text("\\"), texts, _text("")), texts)
+    return pc.if_else(pc.equal(texts, ""), EMPTY, texts).fill_null(NULL)
+
+
+def _code_bins(array: pa.Array, edges: tuple[float, ...]) -> Coded:
+    # Not a safe cast: an integer that float64 can't hold exactly may still be told from an edge.
+    numbers = array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    codes = np.searchsorted(np.asarray(edges), numbers, side="right")
+    codes[np.isnan(numbers)] = len(edges) + 1
+    shown = [_edge_text(edge) for edge in edges]
+    between = [f"{low} to {high}" for low, high in pairwise(shown)]
+    return _occurring(codes, pa.array([f"< {shown[0]}", *between, f">= {shown[-1]}", NULL], pa.large_string()))
+
+
+def _edge_text(edge: float) -> str:
+    return repr(edge).removesuffix(".0")
+
+
+def _cross(left: Coded, right: Coded) -> Coded:
+    pairs, codes = np.unique(left.codes * max(1, len(right.values)) + right.codes, return_inverse=True)
+    first, second = np.divmod(pairs, max(1, len(right.values)))
+    return Coded(
+        codes, pc.binary_join_element_wise(left.values.take(pa.array(first)), right.values.take(pa.array(second)), _text(","))
+    )
+
+
+def _occurring(codes: npt.NDArray[np.int64], values: pa.LargeStringArray) -> Coded:
+    used, codes = np.unique(codes, return_inverse=True)
+    return Coded(codes, values.take(pa.array(used)))
+
+
+def _text(text: str) -> Any:
+    return pa.scalar(text, pa.large_string())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SliceCounts:
+    """What was counted in each slice of one dimension. Adds in any order and grouping.
+
+    `examples` and `correct` are int64 `[len(values) + 1, C]`: rows by slice and true class, and those predicted
+    right; the last row is of what was folded, `folded` its number of values. At most `limit` values are tracked,
+    many times the budget; where a dimension has more, those with the fewest examples are folded. Totals stay
+    exact then. Which slices are kept depends a little on the order of the parts, a slice that grew large late
+    may lack the rows that it had when it was folded, and one that was folded twice is counted twice in `folded`.
+    """
+
+    values: pa.LargeStringArray
+    examples: Counts
+    correct: Counts
+    limit: int
+    folded: int = 0
+
+    @classmethod
+    def tally(cls, coded: Coded, true: Counts, predicted: Counts, *, classes: int, limit: int) -> Self:
+        """Count rows by slice and class. `true` and `predicted` are class indexes, int64 `[n]`."""
+        values, codes = coded.values, coded.codes
+        tracked = min(limit, len(values))
+        if len(values) > limit:
+            keep = largest_first(values, np.bincount(codes, minlength=len(values)))[:limit]
+            positions = np.full(len(values), limit)
+            positions[keep] = np.arange(limit)
+            values, codes = values.take(pa.array(keep)), positions[codes]
+        cells = codes * classes + true
+        size = (tracked + 1) * classes
+        examples = np.bincount(cells, minlength=size).reshape(-1, classes)
+        correct = np.bincount(cells[true == predicted], minlength=size).reshape(-1, classes)
+        return cls(values, examples, correct, limit, len(coded.values) - tracked)
+
+    def __add__(self, other: SliceCounts) -> SliceCounts:
+        merged = pa.concat_arrays([self.values, other.values]).dictionary_encode()
+        mine, theirs = np.split(merged.indices.to_numpy(), [len(self.values)])
+        last = len(merged.dictionary)
+        shape = (last + 1, self.examples.shape[1])
+        examples, correct = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+        for counts, positions in ((self, mine), (other, theirs)):
+            rows = np.append(positions, last)
+            examples[rows] += counts.examples
+            correct[rows] += counts.correct
+        return SliceCounts(merged.dictionary, examples, correct, self.limit, self.folded + other.folded).largest(self.limit)
+
+    def largest(self, limit: int) -> SliceCounts:
+        """The same counts with at most `limit` values: the smallest are folded, ties by value."""
+        if len(self.values) <= limit:
+            return self
+        order = largest_first(self.values, self.examples[:-1].sum(axis=1))
+        keep, fold = order[:limit], np.append(order[limit:], len(order))
+        examples, correct = (np.vstack([array[keep], array[fold].sum(axis=0)]) for array in (self.examples, self.correct))
+        return SliceCounts(self.values.take(pa.array(keep)), examples, correct, self.limit, self.folded + len(fold) - 1)
+
+
+def largest_first(values: pa.LargeStringArray, rows: Counts) -> npt.NDArray[np.int64]:
+    """Positions of the slices by falling number of rows, ties by value."""
+    table = pa.table({"rows": rows, "value": values})
+    order = pc.sort_indices(table, sort_keys=[("rows", "descending"), ("value", "ascending")])
+    return np.asarray(order).astype(np.int64)
+
+
+def tracked_slices(max_slices: int, classes: int) -> int:
+    """How many values of one dimension are tracked while streaming.
+
+    64 times the budget, fewer with many classes (about a million cells, 8 MiB), never less than twice the budget.
+    """
+    return max(2 * max_slices, min(_TRACKED_BUDGETS * max_slices, _TRACKED_CELLS // classes))

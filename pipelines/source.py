@@ -1,0 +1,258 @@
+"""Parquet in: which files, which parts, and their rows."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines.errors import DataError
+from pipelines.report import Rejection
+
+SUFFIXES = (".parquet", ".pq", ".parq")
+_MAGIC = b"PAR1"
+_TAIL_BYTES = 8
+
+
+class UnreadableError(DataError):
+    """A file or part can't be used as it is; the others of the run can."""
+
+
+class InputFile(NamedTuple):
+    """A file, and its posix path relative to the folder (or the glob's constant prefix) that it was found in."""
+
+    path: Path
+    relative: str
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Consecutive row groups of one file, `first_group` to `last_group` inclusive.
+
+    `name` is the output's posix path relative to the output folder, `source` the absolute path of the file,
+    `first_row` the number of the part's first row in it (from 0).
+
+    `fingerprint` is the SHA-256 over the file's size, modification time (ns) and footer, and the range of row
+    groups. The footer has the schema, and of every column chunk its place, sizes and (with most writers) its
+    statistics: a file that was rewritten differs in it or in its time, and the data need not be read to know.
+    """
+
+    name: str
+    source: str
+    first_group: int
+    last_group: int
+    rows: int
+    fingerprint: str
+    first_row: int = 0
+
+
+class Plan(NamedTuple):
+    """Parts in a fixed order, and the files that can't be used."""
+
+    parts: tuple[Part, ...]
+    rejections: tuple[Rejection, ...]
+
+
+def find_files(path: str) -> tuple[InputFile, ...]:
+    """The input's files, sorted by relative path; none if nothing is there.
+
+    `path` is a file, a folder (searched recursively for `.parquet`, `.pq` and `.parq`) or a glob of either. Names that
+    begin with `_` or `.` are ignored, unless `path` itself says them. A folder that is linked to twice is read once.
+
+    Raises:
+        DataError: the file or folder is there, but can't be read.
+
+    """
+    found: dict[Path, InputFile] = {}
+    base, matches = _matches(path)
+    for match in matches:
+        for file in _files(match):
+            found.setdefault(file, InputFile(file, file.relative_to(base).as_posix()))
+    return tuple(sorted(found.values(), key=lambda file: file.relative))
+
+
+def plan(files: Sequence[InputFile], *, check_schema: Callable[[pa.Schema], None], part_rows: int) -> Plan:
+    """Cut files into parts of up to `part_rows` rows, but at least one row group. A file without rows gives none.
+
+    `check_schema` raises DataError for a schema that can't be scored; such a file, like one whose footer can't be
+    read, is a rejection (and its schema doesn't matter when it has no rows).
+
+    Raises:
+        DataError: two files would be written to the same output.
+
+    """
+    _check_names(files)
+    parts: list[Part] = []
+    rejections: list[Rejection] = []
+    for file in files:
+        try:
+            footer, metadata = _footer(file.path)
+            if metadata.num_rows:
+                _check_schema(file.path, metadata.schema.to_arrow_schema(), check_schema)
+            parts += _cut(file, footer, metadata, part_rows)
+        except (DataError, pa.ArrowException, OSError) as error:
+            rejections.append(Rejection(_printable(file.path), str(error)))
+    return Plan(tuple(parts), tuple(rejections))
+
+
+def read(part: Part, columns: Sequence[str]) -> pa.Table:
+    """The part's rows, with these columns in this order.
+
+    Raises:
+        UnreadableError: the file is gone, damaged, or not the one that was planned.
+
+    """
+    where = f"{part.source}, row groups {part.first_group} to {part.last_group}"
+    path, groups = Path(part.source), range(part.first_group, part.last_group + 1)
+    try:
+        _check_unchanged(path, part)
+        # Not memory-mapped: a file that is cut short under a map kills the process with SIGBUS.
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            _check_columns(file.schema_arrow.names, columns, part.source)
+            table = file.read_row_groups(list(groups), columns=list(columns), use_threads=False).select(list(columns))
+        _check_unchanged(path, part)
+    except UnreadableError:
+        raise
+    except (pa.ArrowException, OSError) as error:
+        raise UnreadableError(f"{where}: can't be read: {_cause(error)}; write the file again") from error
+    if table.num_rows != part.rows:
+        raise UnreadableError(f"{where}: {table.num_rows} rows instead of {part.rows}; write the file again")
+    return table
+
+
+def _matches(path: str) -> tuple[Path, list[Path]]:
+    """The folder that names are relative to, and the files and folders that the path stands for."""
+    literal = Path(path)
+    if not os.path.lexists(literal) and glob.has_magic(path):
+        parts = literal.parts
+        constant = next(index for index, part in enumerate(parts) if glob.has_magic(part))
+        base = Path(*parts[:constant])
+        # Path.glob knows neither `**` that follows links nor hidden names.
+        names = sorted(glob.glob(str(Path(*parts[constant:])), root_dir=base, recursive=True))  # noqa: PTH207
+        return base, [base / name for name in names if not _hidden(Path(name))]
+    if not literal.exists():
+        return literal, []
+    if literal.is_dir():
+        return literal, [literal]
+    if not literal.is_file():
+        raise DataError(f"{path}: is neither a file nor a folder; give Parquet files")
+    return literal.parent, [literal]
+
+
+def _files(path: Path) -> Iterator[Path]:
+    """The path itself, or the Parquet files in the folder."""
+    if not path.is_dir():
+        yield path
+        return
+    seen = set()
+    for folder, folders, names in os.walk(path, followlinks=True, onerror=_refuse):
+        folders[:] = sorted(name for name in folders if not _hidden(Path(name)))
+        real = os.path.realpath(folder)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        yield from (Path(folder, name) for name in sorted(names) if name.lower().endswith(SUFFIXES) and not _hidden(Path(name)))
+
+
+def _refuse(error: OSError) -> None:
+    raise DataError(f"{error.filename}: can't be read: {error.strerror}; check its permissions") from error
+
+
+def _hidden(relative: Path) -> bool:
+    return any(part.startswith(("_", ".")) for part in relative.parts)
+
+
+def _check_schema(path: Path, schema: pa.Schema, check_schema: Callable[[pa.Schema], None]) -> None:
+    try:
+        check_schema(schema)
+    except DataError as error:
+        raise DataError(f"{_printable(path)}: {error}") from error
+
+
+def _check_names(files: Sequence[InputFile]) -> None:
+    seen: dict[str, Path] = {}
+    for file in files:
+        stem = Path(file.relative).with_suffix("").as_posix()
+        if stem in seen:
+            raise DataError(f"{file.path} and {seen[stem]}: would be written to the same output; rename one of them")
+        seen[stem] = file.path
+
+
+def _footer(path: Path) -> tuple[bytes, Any]:
+    """What identifies the file's content (see `Part.fingerprint`), and its metadata."""
+    if not _printable(path).isprintable() or _printable(path) != str(path):
+        raise UnreadableError(f"{_printable(path)!r}: a name that is not printable UTF-8 can't be recorded; rename the file")
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise UnreadableError(f"{path}: is not a regular file")
+        with path.open("rb") as file:
+            identity = _identity(file, path)
+            return identity, pq.ParquetFile(file).metadata
+    except (pa.ArrowException, OSError) as error:
+        raise UnreadableError(f"{_printable(path)}: can't be read as Parquet: {_cause(error)}") from error
+
+
+def _identity(file: BinaryIO, path: Path) -> bytes:
+    state = os.fstat(file.fileno())
+    file.seek(max(0, state.st_size - _TAIL_BYTES))
+    tail = file.read(_TAIL_BYTES)
+    footer_bytes = int.from_bytes(tail[:4], "little") + _TAIL_BYTES
+    if tail[4:] != _MAGIC or footer_bytes > state.st_size:
+        raise UnreadableError(f"{_printable(path)}: is not Parquet, is encrypted, or was cut short ({state.st_size} bytes)")
+    file.seek(state.st_size - footer_bytes)
+    return b"%d %d " % (state.st_size, state.st_mtime_ns) + file.read(footer_bytes)
+
+
+def _cut(file: InputFile, footer: bytes, metadata: Any, part_rows: int) -> Iterator[Part]:
+    first, rows, first_row = 0, 0, 0
+    sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+    for group, size in enumerate(sizes):
+        if rows and rows + size > part_rows:
+            yield _part(file, footer, (first, group - 1), rows, first_row)
+            first, rows, first_row = group, 0, first_row + rows
+        rows += size
+    if rows:
+        yield _part(file, footer, (first, len(sizes) - 1), rows, first_row)
+
+
+def _part(file: InputFile, footer: bytes, groups: tuple[int, int], rows: int, first_row: int) -> Part:
+    first, last = groups
+    relative = Path(file.relative)
+    name = (relative.parent / f"{relative.stem}-{first}-{last}.parquet").as_posix()
+    return Part(name, str(file.path), first, last, rows, _fingerprint(footer, groups), first_row)
+
+
+def _fingerprint(footer: bytes, groups: tuple[int, int]) -> str:
+    return hashlib.sha256(b"%d %d " % groups + footer).hexdigest()
+
+
+def _check_columns(names: Sequence[str], columns: Sequence[str], path: str) -> None:
+    for column in columns:
+        if names.count(column) != 1:
+            raise UnreadableError(f"{path}: has {names.count(column) or 'no'} column{'s'[: names.count(column)]} {column!r}")
+
+
+def _check_unchanged(path: Path, part: Part) -> None:
+    with path.open("rb") as file:
+        now = _fingerprint(_identity(file, path), (part.first_group, part.last_group))
+    if now != part.fingerprint:
+        raise UnreadableError(f"{path}: was changed while the run was reading it; run again when it is complete")
+
+
+def _cause(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error).strip().split("\n")[0] or type(error).__name__
+
+
+def _printable(path: Path) -> str:
+    return os.fsencode(path).decode("utf-8", "backslashreplace")

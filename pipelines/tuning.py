@@ -1,0 +1,60 @@
+"""How many rows to a batch, measured on the real model and data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import perf_counter
+
+import torch
+
+SIZES = (256, 1024, 4096, 16_384)
+"""The sizes tried, in rows."""
+
+_BUDGET_SECONDS = 0.5
+_WORTH_WHILE = 0.95
+"""A larger batch must take less than this share of the time for each row: small ones take less memory."""
+
+
+def fastest(infer: Callable[[int], object], *, available: int, clock: Callable[[], float] = perf_counter) -> int:
+    """The number of rows that `infer` is fastest with, for each row, of `SIZES` up to `available`.
+
+    Takes about half a second: a size that would take longer is not tried. `clock` counts seconds.
+    """
+    sizes = [size for size in SIZES if size <= available] or [available]
+    deadline = clock() + _BUDGET_SECONDS
+    best, best_seconds = sizes[0], float("inf")
+    for position, size in enumerate(sizes):
+        if position and best_seconds * size > deadline - clock():
+            break
+        share = (deadline - clock()) / (len(sizes) - position)
+        seconds = _seconds_for_each_row(infer, size, clock() + share, clock)
+        if seconds < best_seconds * _WORTH_WHILE:
+            best, best_seconds = size, seconds
+    return best
+
+
+@contextmanager
+def kernel_threads(count: int) -> Iterator[None]:
+    """Run kernels of this thread with so many threads; it is a setting of each thread."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _seconds_for_each_row(infer: Callable[[int], object], size: int, until: float, clock: Callable[[], float]) -> float:
+    """The best of several tries, after one that doesn't count unless there is no time for another."""
+    seconds = float("inf")
+    for attempt in range(1_000):
+        started = clock()
+        infer(size)
+        ended = clock()
+        if attempt == 1:
+            seconds = float("inf")
+        seconds = min(seconds, (ended - started) / size)
+        if ended + (ended - started) > until:
+            break
+    return seconds

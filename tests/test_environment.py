@@ -1,0 +1,57 @@
+"""Deployment facts and secrets come from `BATCHGAUGE_…` variables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from jobs.environment import read
+from pipelines.errors import SpecError
+
+
+def test_a_misspelt_variable_is_refused_with_the_nearest_one() -> None:
+    """A typo would otherwise push nowhere in silence."""
+    with pytest.raises(SpecError, match=r"BATCHGAUGE_GATWAY: unknown; did you mean BATCHGAUGE_GATEWAY\?"):
+        read({"BATCHGAUGE_GATWAY": "http://gw"})
+
+
+def test_secrets_come_from_a_variable_or_a_file(tmp_path: Path) -> None:
+    """Not from both, and not from an empty or missing file."""
+    file = tmp_path / "password"
+    file.write_text("hunter2\n")
+    by_file = read({"BATCHGAUGE_USERNAME": "me", "BATCHGAUGE_PASSWORD_FILE": str(file)})
+    assert by_file.credentials == read({"BATCHGAUGE_USERNAME": "me", "BATCHGAUGE_PASSWORD": "hunter2"}).credentials
+    with pytest.raises(SpecError, match="not both"):
+        read({"BATCHGAUGE_PASSWORD": "x", "BATCHGAUGE_PASSWORD_FILE": str(file)})
+    with pytest.raises(SpecError, match=r"can't read .*absent"):
+        read({"BATCHGAUGE_BEARER_TOKEN_FILE": str(tmp_path / "absent")})
+    file.write_text("\n")
+    with pytest.raises(SpecError, match="is empty"):
+        read({"BATCHGAUGE_BEARER_TOKEN_FILE": str(file)})
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"BATCHGAUGE_USERNAME": "me"},
+        {"BATCHGAUGE_PASSWORD": "hunter2"},
+        {"BATCHGAUGE_USERNAME": "me", "BATCHGAUGE_PASSWORD": "hunter2", "BATCHGAUGE_BEARER_TOKEN": "hunter2"},
+    ],
+)
+def test_half_a_login_or_two_are_refused_without_repeating_the_secret(variables: dict[str, str]) -> None:
+    """The message names variables only."""
+    with pytest.raises(SpecError) as caught:
+        read(variables)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_no_secret_is_in_a_repr() -> None:
+    """An environment may end up in a traceback."""
+    environment = read({"BATCHGAUGE_USERNAME": "me", "BATCHGAUGE_PASSWORD": "hunter2"})
+    assert "hunter2" not in repr(environment)
+
+
+def test_other_variables_are_none_of_our_business() -> None:
+    """Only our prefix is looked at; the ledger has a default."""
+    assert read({"HOME": "/root"}).ledger.endswith("batchgauge/ledger.db")

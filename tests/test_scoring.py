@@ -1,0 +1,407 @@
+"""Parts scored: against plain torch, conserved, whatever the split."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+
+from pipelines.cancellation import Cancellation, Cancelled
+from pipelines.engines.local import LocalEngine
+from pipelines.errors import DataError, ModelError, SpecError
+from pipelines.report import PartReport, Reason, Stage
+from pipelines.scoring import Scorer
+from pipelines.settings import BatchSettings, InputSettings, ModelSettings, OutputSettings
+from pipelines.source import Part, UnreadableError, find_files, plan
+
+FACTORY = """
+import torch
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(3, 4)
+
+    def forward(self, x):
+        return self.layer(x)
+
+class Unsure(Net):
+    # Rows whose first feature is negative come out as NaN.
+    def forward(self, x):
+        return torch.where(x[:, :1] < 0, float("nan"), self.layer(x))
+"""
+
+
+def net() -> torch.nn.Linear:
+    torch.manual_seed(3)
+    return torch.nn.Linear(3, 4).eval()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A job's folder, with its model."""
+    path = tmp_path_factory.mktemp("job")
+    (path / "net.py").write_text(FACTORY)
+    save_file({f"layer.{name}": value for name, value in net().state_dict().items()}, path / "net.safetensors")
+    return path
+
+
+def make(folder: Path, base: Path, **changes: Any) -> Scorer:
+    """A scorer from `<base>/in` to `<base>/out`; changes as `section_key`."""
+
+    def section(name: str, **defaults: Any) -> dict[str, Any]:
+        prefix = f"{name}_"
+        return {**defaults, **{key.removeprefix(prefix): value for key, value in changes.items() if key.startswith(prefix)}}
+
+    return Scorer(
+        ModelSettings(
+            **section("model", factory="net.py:Net", weights=str(folder / "net.safetensors"), task="multiclass", device="cpu")
+        ),
+        InputSettings(**section("input", path=str(base / "in"), features=("x*",), id=("id",))),
+        OutputSettings(**section("output", path=str(base / "out"))),
+        BatchSettings(**section("batch", rows=64)),
+        folder,
+    )
+
+
+def rows(count: int, *, start: int = 0) -> pa.Table:
+    values = np.random.default_rng(start).normal(size=(count, 3)).astype(np.float32)
+    return pa.table({"id": np.arange(start, start + count), **{f"x{i}": values[:, i] for i in range(3)}})
+
+
+def with_flaws(table: pa.Table) -> pa.Table:
+    """Every seventh row has a null, the one after it NaN, the next infinity."""
+    position = np.arange(len(table)) % 7
+    values = table["x1"].to_numpy().copy()
+    values[position == 1], values[position == 2] = np.nan, np.inf
+    return table.set_column(2, "x1", pa.array(values, mask=position == 0))
+
+
+def write(base: Path, table: pa.Table, name: str = "a.parquet", group: int = 100) -> None:
+    (base / "in").mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, base / "in" / name, row_group_size=group)
+
+
+def parts_of(scorer: Scorer, base: Path, part_rows: int = 1_000) -> tuple[Part, ...]:
+    found = plan(find_files(str(base / "in")), check_schema=scorer.check_schema, part_rows=part_rows)
+    assert found.rejections == ()
+    return found.parts
+
+
+def score(scorer: Scorer, base: Path, part_rows: int = 1_000, workers: int = 1) -> list[PartReport]:
+    parts = parts_of(scorer, base, part_rows)
+    engine = LocalEngine(workers, threads_per_worker=1)
+    return list(engine.map(lambda part: scorer.score(part, Cancellation()), parts, Cancellation()))
+
+
+def scored(base: Path) -> pa.Table:
+    return pq.read_table(base / "out").sort_by("id")
+
+
+def valid(table: pa.Table) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    finite: np.ndarray[Any, np.dtype[np.bool_]] = np.isfinite(table.select(["x0", "x1", "x2"]).to_pandas().to_numpy())
+    return np.asarray(finite.all(axis=1), np.bool_)
+
+
+def oracle(table: pa.Table) -> torch.Tensor:
+    """Plain torch on the whole array at once: probabilities [N, 4]."""
+    values = np.stack([table[name].to_numpy() for name in ("x0", "x1", "x2")], axis=1)
+    with torch.no_grad():
+        return torch.softmax(net()(torch.from_numpy(values)), dim=1)
+
+
+def test_predictions_are_those_of_plain_torch(folder: Path, tmp_path: Path) -> None:
+    """Class names, scores and probabilities, beside their ids, in order; the report has the counts."""
+    table = rows(1_000)
+    write(tmp_path, table)
+    names = ("a", "b", "c", "d")
+    columns = ("probabilities", "score", "prediction")
+    scorer = make(folder, tmp_path, model_classes=names, output_columns=columns)
+    (report,) = score(scorer, tmp_path)
+    found, expected = scored(tmp_path), oracle(table)
+    assert found.column_names == ["id", *columns]
+    assert found["id"].to_pylist() == list(range(1_000))
+    assert found["prediction"].to_pylist() == [names[index] for index in expected.argmax(dim=1).tolist()]
+    np.testing.assert_allclose(np.array(found["probabilities"].to_pylist()), expected.numpy(), rtol=1e-5)
+    np.testing.assert_allclose(found["score"].to_numpy(), expected.max(dim=1).values.numpy(), rtol=1e-5)
+    assert (report.name, report.rows_read, report.rows_scored) == ("a-0-9.parquet", 1_000, 1_000)
+    assert (report.source, report.output) == (str(tmp_path / "in/a.parquet"), str(tmp_path / "out/a-0-9.parquet"))
+    assert (report.rows_rejected, report.error, report.model) == ({}, None, scorer.fingerprint)
+
+
+@settings(max_examples=25, deadline=None)
+@given(group=st.integers(20, 90), sizes=st.tuples(st.integers(1, 400), st.integers(1, 200)), workers=st.integers(1, 3))
+def test_no_split_changes_the_result(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, group: int, sizes: tuple[int, int], workers: int
+) -> None:
+    """Row groups, parts, batches and workers give the same predictions and the same counts."""
+    part_rows, batch_rows = sizes
+    base = tmp_path_factory.mktemp("split")
+    table = with_flaws(rows(211))
+    write(base, table, group=group)
+    reports = score(make(folder, base, batch_rows=batch_rows), base, part_rows, workers)
+    kept = table.filter(pa.array(valid(table)))
+    found, expected = scored(base), oracle(kept)
+    assert found["id"].to_pylist() == kept["id"].to_pylist()
+    assert found["prediction"].to_pylist() == expected.argmax(dim=1).tolist()
+    np.testing.assert_allclose(found["score"].to_numpy(), expected.max(dim=1).values.numpy(), rtol=1e-5)
+    rejected: Counter[Reason] = sum((Counter(report.rows_rejected) for report in reports), Counter())
+    assert rejected == {Reason.NULL: 31, Reason.NAN: 30, Reason.INFINITY: 30}
+    assert sum(report.rows_scored for report in reports) == len(kept)
+
+
+def test_rejected_rows_are_kept_with_reason_and_place(folder: Path, tmp_path: Path) -> None:
+    """Ids, reason, file and row number in the file (from 0), also in a part that doesn't begin at row 0."""
+    write(tmp_path, with_flaws(rows(20)), group=10)
+    score(make(folder, tmp_path), tmp_path, part_rows=10)
+    found = pq.read_table(tmp_path / "out" / "_rejects").sort_by("row").to_pylist()
+    source = str(tmp_path / "in" / "a.parquet")
+    expected = [(row, ["null", "nan", "infinity"][row % 7]) for row in range(20) if row % 7 < 3]
+    assert found == [{"id": row, "reason": reason, "source": source, "row": row} for row, reason in expected]
+
+
+@pytest.mark.parametrize("classes", [None, ("a", "b", "c", "d")])
+def test_a_part_of_invalid_rows_alone_writes_an_empty_file(
+    folder: Path, tmp_path: Path, classes: tuple[str, ...] | None
+) -> None:
+    """With the very schema that the other parts have, so the folder reads as one dataset."""
+    table = rows(20)
+    write(tmp_path, table.set_column(1, "x0", pa.array([float("nan")] * 10 + [1.0] * 10, pa.float32())), group=10)
+    columns = ("prediction", "score", "probabilities")
+    reports = score(make(folder, tmp_path, model_classes=classes, output_columns=columns), tmp_path, part_rows=10)
+    assert [report.rows_rejected for report in reports] == [{Reason.NAN: 10}, {}]
+    assert reports[0].batches == ()
+    empty, full = (pq.read_table(tmp_path / "out" / f"a-{group}-{group}.parquet") for group in (0, 1))
+    assert (len(empty), len(full)) == (0, 10)
+    assert empty.schema == full.schema
+
+
+def test_rows_that_the_model_cannot_say_anything_of_are_rejected(folder: Path, tmp_path: Path) -> None:
+    """NaN in the output is reason `output`, and hurts no other row."""
+    table = rows(300)
+    write(tmp_path, table)
+    (report,) = score(make(folder, tmp_path, model_factory="net.py:Unsure"), tmp_path)
+    kept = table.filter(pa.array(table["x0"].to_numpy() >= 0))
+    assert report.rows_rejected == {Reason.OUTPUT: 300 - len(kept)}
+    assert scored(tmp_path)["id"].to_pylist() == kept["id"].to_pylist()
+    assert scored(tmp_path)["prediction"].to_pylist() == oracle(kept).argmax(dim=1).tolist()
+
+
+def test_an_invalid_row_fails_the_run_where_it_should(folder: Path, tmp_path: Path) -> None:
+    """File, row, column and reason are named, and nothing is written."""
+    table = rows(300)
+    values = table["x2"].to_numpy().copy()
+    values[290] = np.nan
+    write(tmp_path, table.set_column(3, "x2", pa.array(values)))
+    scorer = make(folder, tmp_path, input_invalid_rows="fail")
+    with pytest.raises(DataError, match=r"a\.parquet, row 290 \(from 0\), column 'x2': nan; mend the row"):
+        score(scorer, tmp_path, part_rows=100)
+    assert not (tmp_path / "out" / "a-2-2.parquet").exists()
+
+
+def damage(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[4:600] = b"\xff" * 596
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("harm", [damage, Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:-30])])
+def test_a_part_that_cannot_be_read_is_reported_whole(folder: Path, tmp_path: Path, harm: Callable[[Path], object]) -> None:
+    """All its rows are rejected as unreadable, the file is named, and nothing is written."""
+    write(tmp_path, rows(50))
+    scorer = make(folder, tmp_path)
+    (part,) = parts_of(scorer, tmp_path)
+    harm(Path(part.source))
+    report = scorer.score(part, Cancellation())
+    assert (report.rows_read, report.rows_scored, report.rows_rejected) == (50, 0, {Reason.UNREADABLE: 50})
+    assert report.error is not None
+    assert str(tmp_path / "in" / "a.parquet") in report.error
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(UnreadableError):
+        scorer.predict(part, ("id",), Cancellation())
+    with pytest.raises(DataError):
+        scorer.warm_up(part)
+
+
+def test_a_ragged_list_rejects_its_part_alone(folder: Path, tmp_path: Path) -> None:
+    """The other part is scored."""
+    column = pa.array([[1.0, 2.0, 3.0]] * 10 + [[1.0]] * 10)
+    write(tmp_path, pa.table({"id": np.arange(20), "x": column}), group=10)
+    good, bad = score(make(folder, tmp_path, input_shape=(3,)), tmp_path, part_rows=10)
+    assert (good.rows_scored, bad.rows_rejected) == (10, {Reason.UNREADABLE: 10})
+    assert bad.error is not None
+    assert "a list of 1 values, not 3" in bad.error
+
+
+def test_an_output_that_cannot_be_written_is_no_rejection(folder: Path, tmp_path: Path) -> None:
+    """It is the run's trouble, not the part's."""
+    write(tmp_path, rows(10))
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(DataError, match=r"output .*a-0-0\.parquet"):
+        score(make(folder, tmp_path), tmp_path)
+
+
+def test_a_dropped_part_leaves_nothing(folder: Path, tmp_path: Path) -> None:
+    """Once the grace has passed, the part stops between two batches."""
+    write(tmp_path, rows(10))
+    scorer = make(folder, tmp_path)
+    cancellation = Cancellation()
+    cancellation.request("SIGTERM", grace_seconds=0)
+    with pytest.raises(Cancelled, match="SIGTERM"):
+        scorer.score(parts_of(scorer, tmp_path)[0], cancellation)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_part_in_hand_is_dropped_between_two_batches(folder: Path, tmp_path: Path) -> None:
+    """The grace ends while the part is being scored: it stops there, after the first of its batches."""
+    write(tmp_path, rows(200))
+    scorer = make(folder, tmp_path)
+    (part,) = parts_of(scorer, tmp_path)
+    ticks = count()
+    cancellation = Cancellation(clock=lambda: float(next(ticks)))
+    cancellation.request("SIGTERM", grace_seconds=2.5)
+    with pytest.raises(Cancelled):
+        scorer.score(part, cancellation)
+    assert next(ticks) == 4
+    assert not (tmp_path / "out").exists()
+
+
+def test_batches_and_seconds_are_accounted_for(folder: Path, tmp_path: Path) -> None:
+    """A record for each batch, whose times add up to the part's."""
+    write(tmp_path, with_flaws(rows(211)))
+    (report,) = score(make(folder, tmp_path), tmp_path)
+    assert [batch.batch for batch in report.batches] == [0, 1, 2, 3]
+    assert sum(batch.rows for batch in report.batches) == report.rows_scored
+    assert {batch.part for batch in report.batches} == {report.name}
+    seconds = report.stage_seconds
+    assert set(seconds) == {Stage.READ, Stage.PREPARE, Stage.INFER, Stage.WRITE}
+    keys = ("read_seconds", "prepare_seconds", "latency_seconds", "write_seconds")
+    for stage, key in zip((Stage.READ, Stage.PREPARE, Stage.INFER, Stage.WRITE), keys, strict=True):
+        assert sum(getattr(batch, key) for batch in report.batches) == pytest.approx(seconds[stage])
+        assert seconds[stage] > 0
+
+
+@pytest.mark.parametrize(("asked", "expected"), [("auto", 256), (17, 17)])
+def test_warming_up_settles_the_batch_size_and_the_classes(
+    folder: Path, tmp_path: Path, asked: int | str, expected: int
+) -> None:
+    """`auto` is a size that the data can fill; a number is that number. Nothing is written or counted."""
+    write(tmp_path, rows(600), group=600)
+    scorer = make(folder, tmp_path, batch_rows=asked)
+    (part,) = parts_of(scorer, tmp_path)
+    with pytest.raises(ModelError, match="number of classes is not known"):
+        _ = scorer.classes
+    threads = torch.get_num_threads()
+    scorer.warm_up(part)
+    assert torch.get_num_threads() == threads
+    assert scorer.batch_rows == expected
+    assert scorer.classes == (0, 1, 2, 3)
+    assert not (tmp_path / "out").exists()
+
+
+def test_warming_up_needs_a_valid_row(folder: Path, tmp_path: Path) -> None:
+    """Another part may do."""
+    write(tmp_path, rows(10).set_column(1, "x0", pa.nulls(10, pa.float32())))
+    scorer = make(folder, tmp_path)
+    with pytest.raises(DataError, match=r"a\.parquet: none of its first 10 rows is valid"):
+        scorer.warm_up(parts_of(scorer, tmp_path)[0])
+
+
+def test_predict_says_what_score_writes(folder: Path, tmp_path: Path) -> None:
+    """The same rows and classes, with the columns asked for, also when one of them is a feature."""
+    table = with_flaws(rows(211))
+    write(tmp_path, table.append_column("label", pa.array([str(i) for i in range(211)])))
+    scorer = make(folder, tmp_path)
+    (part,) = parts_of(scorer, tmp_path)
+    found = scorer.predict(part, ("label", "x0"), Cancellation())
+    report = scorer.score(part, Cancellation())
+    assert found.table.column_names == ["label", "x0"]
+    assert [int(label) for label in found.table["label"].to_pylist()] == scored(tmp_path)["id"].to_pylist()
+    assert found.predicted.tolist() == scored(tmp_path)["prediction"].to_pylist()
+    assert found.predicted.dtype == np.int64
+    assert found.rejected == {"null": 31, "nan": 30, "infinity": 30} == dict(report.rows_rejected)
+    assert found.seconds > 0
+
+
+def test_the_first_schema_settles_what_globs_mean(folder: Path, tmp_path: Path) -> None:
+    """A file with its columns in another order, or with more of them, is scored right; one with fewer is refused."""
+    table = rows(40)
+    write(tmp_path, table.slice(0, 20), "a.parquet")
+    other = table.slice(20).select(["x2", "x0", "id", "x1"]).append_column("x9", pa.array([float("nan")] * 20))
+    write(tmp_path, other, "b.parquet")
+    scorer = make(folder, tmp_path)
+    score(scorer, tmp_path)
+    assert scored(tmp_path)["prediction"].to_pylist() == oracle(table).argmax(dim=1).tolist()
+    with pytest.raises(DataError, match="no column matches feature 'x1'"):
+        scorer.check_schema(table.drop(["x1"]).schema)
+    with pytest.raises(DataError, match="id column 'id' is there 0 times"):
+        scorer.check_schema(table.drop(["id"]).schema)
+
+
+def test_a_model_of_another_width_says_the_shapes(folder: Path, tmp_path: Path) -> None:
+    """Too many features are the model's error, with what it was given."""
+    write(tmp_path, rows(10).append_column("x9", pa.array(np.zeros(10))))
+    with pytest.raises(ModelError, match=r"failed on inputs torch\.float32 \[10, 4\]"):
+        score(make(folder, tmp_path), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("ids", "columns"), [(("score",), ("score",)), (("id", "id"), ("score",)), (("row",), ("score",)), ((), ("score", "score"))]
+)
+def test_a_column_is_not_written_twice(folder: Path, tmp_path: Path, ids: Sequence[str], columns: Sequence[str]) -> None:
+    """Ids that clash with what is written beside them are refused before anything is read."""
+    with pytest.raises(SpecError, match="would be written twice"):
+        make(folder, tmp_path, input_id=ids, output_columns=columns)
+
+
+def test_the_fingerprint_is_of_what_decides_the_output(folder: Path, tmp_path: Path) -> None:
+    """Where things are and how fast they go changes nothing; the model, its meaning and the columns do."""
+    base = make(folder, tmp_path).fingerprint
+    same: list[dict[str, Any]] = [
+        {},
+        {"input_path": "elsewhere"},
+        {"output_path": "elsewhere"},
+        {"output_compression": "gzip"},
+        {"batch_rows": 7},
+    ]
+    assert {make(folder, tmp_path, **changes).fingerprint for changes in same} == {base}
+    other: list[dict[str, Any]] = [
+        {"model_version": "2"},
+        {"model_factory": "net.py:Unsure"},
+        {"model_classes": ("a", "b", "c", "d")},
+        {"model_output": "probabilities"},
+        {"input_features": ("x0", "x1", "x2")},
+        {"input_dtype": "float64"},
+        {"input_id": ()},
+        {"output_columns": ("score",)},
+    ]
+    assert len({base, *(make(folder, tmp_path, **changes).fingerprint for changes in other)}) == len(other) + 1
+
+
+def test_one_scorer_serves_many_threads(folder: Path, tmp_path: Path) -> None:
+    """Each thread has memory of its own: eight at once write what one writes."""
+    table = rows(4_000)
+    write(tmp_path, table, group=50)
+    score(make(folder, tmp_path, batch_rows=16), tmp_path, part_rows=50, workers=8)
+    assert scored(tmp_path)["prediction"].to_pylist() == oracle(table).argmax(dim=1).tolist()
+
+
+def test_a_part_keeps_its_name_and_counts_whatever_happens(folder: Path, tmp_path: Path) -> None:
+    """A plan that no longer fits the file is unreadable, never a report whose rows don't add up."""
+    write(tmp_path, rows(50))
+    scorer = make(folder, tmp_path)
+    (part,) = parts_of(scorer, tmp_path)
+    report = scorer.score(replace(part, rows=60), Cancellation())
+    assert report.rows_rejected == {Reason.UNREADABLE: 60}
