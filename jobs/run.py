@@ -56,6 +56,7 @@ def run(request: RunRequest, *, observer: Observer, cancellation: Cancellation) 
                 ledger.start_run(start, next_expected_at=next_expected_at)
                 report = _attempt(request, ledger, start, observer=observer, cancellation=cancellation)
                 ledger.finish_run(report)
+                ledger.prune_runs(start.job, keep=spec.job.keep_runs)
         except LockHeld:
             report = _report(start, None, Outcome.SKIPPED, reason=RUNNING)
             ledger.skip_run(report)

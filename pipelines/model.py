@@ -50,6 +50,10 @@ class Model:
             raise ModelError(f"the model returned a {type(output).__name__}: it must return one tensor")
         return output.to("cpu")
 
+    def memory_peak_bytes(self) -> int | None:
+        """The most memory that this process had allocated on the model's accelerator; None where nobody counts it."""
+        return torch.cuda.max_memory_allocated(self._device) if self._device.type == "cuda" else None
+
     def _call(self, inputs: Inputs) -> Any:
         if self._contiguous:
             return self._run(_contiguous(inputs))

@@ -99,7 +99,7 @@ class Pipeline:
         self.parts_skipped = 0
         self.scoring_seconds = 0.0
         self.holdouts: list[HoldoutReport] = []
-        self.accelerator_memory_peak_bytes: int | None = None
+        self._scorer: Scorer | None = None
 
     def execute(self) -> None:
         """Do all of it. Raises `DataError`, `ModelError`, `SpecError`, or `Cancelled`."""
@@ -120,6 +120,11 @@ class Pipeline:
             self._stop_if_asked()
             self._observer.phase(f"evaluating {settings.name}")
             self.holdouts.append(self._evaluate(scorer, settings))
+
+    @property
+    def accelerator_memory_peak_bytes(self) -> int | None:
+        """The most memory allocated on the accelerator so far; None without one."""
+        return self._scorer.accelerator_memory_peak_bytes() if self._scorer else None
 
     def filled_in(self, report: RunReport) -> RunReport:
         """The report with all that this pipeline knows put into it."""
@@ -152,7 +157,7 @@ class Pipeline:
     def _load(self) -> Scorer:
         settings = self._settings
         scorer = Scorer(settings.model, settings.input, settings.output, settings.batch, self._folder)
-        self.model = scorer.model
+        self._scorer, self.model = scorer, scorer.model
         self._journal.loaded(scorer.model)
         return scorer
 

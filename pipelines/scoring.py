@@ -82,6 +82,10 @@ class Scorer:
         """Which model it is."""
         return self._model.report
 
+    def accelerator_memory_peak_bytes(self) -> int | None:
+        """The most accelerator memory allocated so far; None on the CPU."""
+        return self._model.memory_peak_bytes()
+
     @property
     def classes(self) -> tuple[ClassName, ...]:
         """Class names by position. Raises ModelError when the job has none and no batch was inferred yet."""

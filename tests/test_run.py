@@ -288,6 +288,17 @@ def test_per_batch_records_are_kept_for_as_many_runs_as_asked(job: TinyJob, envi
     assert set(records.column_names) >= {"run", "part", "batch", "latency_seconds", "throughput_rows_per_second"}
 
 
+def test_the_history_is_bounded(job: TinyJob, environment: Environment) -> None:
+    """The oldest runs go; what they counted stays."""
+    job.edit({'schedule = "15 2 * * *"': 'schedule = "15 2 * * *"\nkeep_runs = 2'})
+    job.write_input(NIGHT, 100)
+    for _ in range(4):
+        go(job, environment, rescore=True)
+    with Ledger.open(environment.ledger) as ledger:
+        assert len(ledger.runs("tiny", limit=10)) == 2
+    assert counter(environment, "batch_runs_total", "success") == 4
+
+
 def batch_folder_file(environment: Environment, run_id: str) -> Path:
     with Ledger.open(environment.ledger) as ledger:
         return ledger.batch_folder("tiny") / f"{run_id}.parquet"
