@@ -41,5 +41,4 @@ $(HOME_DIR)/.ready: pyproject.toml constraints.txt
 # The real servers: from PATH, else Debian's packages, unpacked here. What can't be had is said, and the demo goes on.
 $(HOME_DIR)/.tools: monitoring/servers.py monitoring/packages.py
 	@mkdir -p $(TOOLS)
-	-@$(PYTHON) -m monitoring.servers install $(TOOLS)
-	@touch $@
+	@if $(PYTHON) -m monitoring.servers install $(TOOLS); then touch $@; fi

@@ -36,16 +36,17 @@ def files(paths: Iterable[Path]) -> list[Path]:
 
 
 def check(paths: Iterable[Path]) -> list[Checked]:
-    """Every job file with its spec or its error; a job's second file is an error."""
+    """Every job file with its spec or its error; a name or an output folder that another job has is an error."""
     checked = [_read(file) for file in files(paths)]
-    first: dict[str, Path] = {}
+    first: dict[tuple[str, str], Path] = {}
     for place, item in enumerate(checked):
-        if item.job is None:
+        if item.spec is None:
             continue
-        other = first.setdefault(item.job, item.file)
-        if other.absolute() != item.file.absolute():
-            error = f"{item.file}: job.name = {item.job!r}: {other} has the same name; a name is one job's alone"
-            checked[place] = replace(item, error=error)
+        for key, value in (("job.name", item.spec.job.name), ("output.path", item.spec.output.path)):
+            other = first.setdefault((key, value), item.file)
+            if other.absolute() != item.file.absolute():
+                error = f"{item.file}: {key} = {value!r}: {other} has the same; it must be one job's alone"
+                checked[place] = replace(item, error=error)
     return checked
 
 

@@ -86,7 +86,9 @@ def run(
         typer.Option(formats=["%Y-%m-%d"], help="Logical date; default: the date of the latest scheduled time."),
     ] = None,
     rescore: Annotated[bool, typer.Option("--rescore", help="Score parts again that are already committed.")] = False,
-    fail_on_breach: Annotated[bool, typer.Option("--fail-on-breach", help="Exit 4 when a threshold is breached.")] = False,
+    fail_on_breach: Annotated[
+        bool, typer.Option("--fail-on-breach", help="Exit 4 when a figure itself (not its bound) is beyond its threshold.")
+    ] = False,
     trigger: Annotated[str, typer.Option(help="What starts it: manual, cron or scheduler.")] = "manual",
     json: Json = False,
 ) -> None:
@@ -105,7 +107,9 @@ def run(
         result = _run(request, cancellation)
     breached = breaches(result.report, loaded.thresholds)
     _show(run_summary(result, breached), run_document(result, breached), json=json)
-    raise typer.Exit(stop.exit_code or _exit_code(result.report.outcome, breached=bool(breached) and fail_on_breach))
+    code = _exit_code(result.report.outcome, breached=bool(breached) and fail_on_breach)
+    # A signal that came when the work was done (only the push was left) has stopped nothing.
+    raise typer.Exit(stop.exit_code if stop.exit_code and code == FAILED else code)
 
 
 @app.command()
@@ -130,11 +134,12 @@ def list_jobs(*, json: Json = False) -> None:
     """Show every job the ledger knows: last run, quality, next run, push."""
     from time import time
 
+    from jobs.dead_runs import settled_state
     from jobs.documents import state_document
     from jobs.summary import job_list
 
     with _ledger() as ledger:
-        states = [ledger.state(job) for job in ledger.jobs()]
+        states = [settled_state(ledger, job) for job in ledger.jobs()]
     if not states and not json:
         typer.echo("no jobs yet; 'batchgauge register SPEC' or 'batchgauge run SPEC' makes one known", err=True)
         return
@@ -146,11 +151,12 @@ def status(job: JobName, *, json: Json = False) -> None:
     """Show one job: state, schedule, latest run, quality, push."""
     from time import time
 
+    from jobs.dead_runs import settled_state
     from jobs.documents import state_document
     from jobs.summary import job_status
 
     with _ledger() as ledger:
-        state = ledger.state(_job_name(job))
+        state = settled_state(ledger, _job_name(job))
     _show(job_status(state, time()), state_document(state), json=json)
 
 
@@ -205,6 +211,9 @@ def forget(
     job: JobName,
     *,
     yes: Annotated[bool, typer.Option("--yes", help="Don't ask: the job's history and counters are lost.")] = False,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Leave gateway and textfile alone: they are gone, or elsewhere.")
+    ] = False,
 ) -> None:
     """Delete a job from the gateway and the ledger. Its predictions stay."""
     from jobs.delivery import forget_job
@@ -215,7 +224,7 @@ def forget(
         ledger.state(name)
         if not yes and not typer.confirm(f"forget {name!r}, with its history and counters?", err=True):
             raise typer.Exit(FAILED)
-        forget_job(ledger, name, environment)
+        forget_job(ledger, name, environment, offline=offline)
     typer.echo(f"forgot {name!r}", err=True)
 
 
@@ -306,8 +315,8 @@ def _show(table: RenderableType, document: object, *, json: bool) -> None:
     if json:
         _print_json(document)
     else:
-        # Not a terminal: no wrapping at 80 columns, or a log would be cut into pieces.
-        Console(width=None if sys.stdout.isatty() else 160, highlight=False).print(table)
+        # Not a terminal: no wrapping, or a log would be cut into pieces. And a job's words are no markup.
+        Console(width=None if sys.stdout.isatty() else 1000, highlight=False, markup=False, emoji=False).print(table)
 
 
 def _print_json(document: object) -> None:

@@ -8,7 +8,7 @@ them starts with a star. `@hourly` to `@yearly` stand for what crontab(5) says. 
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
@@ -23,6 +23,8 @@ _NICKNAMES = {
     "@annually": "0 0 1 1 *",
 }
 _FIELDS = 5
+_LONGEST_SHIFT = timedelta(hours=3)
+"""More than any clock is ever put back: a walk backwards starts this much later, so as to miss no time."""
 _NOT_CRON = re.compile(r"#|\dL|\bLW?\b", re.IGNORECASE)
 
 
@@ -51,11 +53,13 @@ def check(expression: str) -> str:
 
 def following(expression: str, zone: ZoneInfo, now: datetime) -> datetime:
     """The first scheduled time after `now` (aware), in `zone`."""
-    return next(CronSim(check(expression), now.astimezone(zone)))
+    times = CronSim(check(expression), now.astimezone(zone))
+    # Compared as instants: in an hour that the clock repeats, a later instant may show an earlier time.
+    return next(time for time in times if time.timestamp() > now.timestamp())
 
 
 def latest(expression: str, zone: ZoneInfo, now: datetime) -> datetime:
     """The last scheduled time that is not after `now` (aware), in `zone`."""
-    # A walk backwards is exclusive, and `now` itself may be a scheduled time: start a moment later.
-    start = datetime.fromtimestamp(int(now.timestamp()) + 1, tz=zone)
-    return next(CronSim(check(expression), start, reverse=True))
+    start = (now.astimezone(UTC) + _LONGEST_SHIFT).astimezone(zone)
+    times = CronSim(check(expression), start, reverse=True)
+    return next(time for time in times if time.timestamp() <= now.timestamp())

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from time import time
 from typing import Any
 
+from jobs.dead_runs import settled_state
 from jobs.environment import Environment
 from jobs.spec import JobSpec
 from monitoring.ledger import Ledger
@@ -65,14 +66,17 @@ def _follow(ledger: Ledger, job: str, environment: Environment) -> None:
 
 def push_jobs(ledger: Ledger, jobs: Iterable[str], environment: Environment, *, only_owed: bool) -> list[Push]:
     """Push the state of several jobs; one that can't be pushed doesn't stop the others."""
-    return [push_job(ledger, job, environment) for job in jobs if not only_owed or ledger.state(job).owed]
+    return [push_job(ledger, job, environment) for job in jobs if settled_state(ledger, job).owed or not only_owed]
 
 
-def forget_job(ledger: Ledger, job: str, environment: Environment) -> None:
-    """Delete the job's group, textfile, ledger entries and batch records.
+def forget_job(ledger: Ledger, job: str, environment: Environment, *, offline: bool = False) -> None:
+    """Delete the job's group and textfile (unless `offline`), ledger entries and batch records.
 
     Raises `PushError` when the gateway can't be reached (nothing is forgotten then), `LockHeld` while a run goes on.
     """
     with ledger.lock("run", job):
-        forget(ledger, job, credentials=environment.credentials)
+        if offline:
+            ledger.forget(job)
+        else:
+            forget(ledger, job, credentials=environment.credentials)
         shutil.rmtree(ledger.batch_folder(job), ignore_errors=True)

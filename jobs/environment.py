@@ -9,9 +9,9 @@ from pathlib import Path
 
 from platformdirs import user_state_path
 
-from monitoring.gateway import Credentials
+from monitoring.gateway import Credentials, checked_url
 from monitoring.state import Destination
-from pipelines.errors import SpecError
+from pipelines.errors import PushError, SpecError
 
 PREFIX = "BATCHGAUGE_"
 
@@ -63,11 +63,19 @@ def read(variables: Mapping[str, str]) -> Environment:
             raise SpecError(f"environment variable {name}: unknown{hint}")
     return Environment(
         ledger=variables.get(f"{PREFIX}LEDGER") or str(user_state_path("batchgauge") / "ledger.db"),
-        gateway=variables.get(f"{PREFIX}GATEWAY"),
+        gateway=_gateway(variables.get(f"{PREFIX}GATEWAY")),
         textfile=variables.get(f"{PREFIX}TEXTFILE"),
         ca_file=variables.get(f"{PREFIX}CA_FILE"),
         credentials=_credentials(variables),
     )
+
+
+def _gateway(url: str | None) -> str | None:
+    """The URL, checked before anybody can record or show it; empty says nowhere."""
+    try:
+        return checked_url(url) if url else url
+    except PushError as error:
+        raise SpecError(f"environment variable {PREFIX}GATEWAY: {error}") from None  # the cause may hold a password
 
 
 def _credentials(variables: Mapping[str, str]) -> Credentials:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from monitoring.ledger import CommittedPart, Ledger, RunStart
-from pipelines.errors import DataError
+from pipelines.errors import DataError, SpecError
 from pipelines.records import RecordWriter, prune
 from pipelines.report import ModelReport, PartReport
 
@@ -24,7 +24,13 @@ class LedgerJournal:
         self._ledger.set_model(self._start.run_id, model)
 
     def committed(self, output_folder: str) -> Mapping[str, CommittedPart]:
-        """Parts committed before, by absolute output path."""
+        """Parts committed before, by absolute output path. Raises `SpecError` when another job writes there too."""
+        owner = self._ledger.other_owner(self._start.job, output_folder)
+        if owner is not None:
+            raise SpecError(
+                f"output.path {output_folder}: job {owner!r} has its predictions there; give each job a folder of its own "
+                f"(or, if that job is no more: batchgauge forget {owner!r})"
+            )
         return self._ledger.committed_parts(self._start.job, output_folder)
 
     def add(self, report: PartReport) -> None:
@@ -33,8 +39,10 @@ class LedgerJournal:
         self._records.add(report)
 
     def drop(self, outputs: Iterable[str]) -> None:
-        """Forget parts whose output was removed."""
-        self._ledger.drop_parts(self._start.job, outputs)
+        """Forget parts whose output is gone, or about to be replaced."""
+        listed = tuple(outputs)
+        if listed:
+            self._ledger.drop_parts(self._start.job, listed)
 
     def close(self) -> tuple[str, ...]:
         """Publish the batch records. Returns what went wrong with them, if anything did."""

@@ -15,9 +15,11 @@ from os import getpid
 from time import monotonic
 from uuid import uuid4
 
+from jobs.dead_runs import DEAD
 from jobs.environment import Environment
 from jobs.journal import LedgerJournal
 from jobs.request import RunRequest, RunResult
+from jobs.spec import dated
 from monitoring.ledger import Ledger, LockHeld, RunStart
 from monitoring.push import Pusher, deliver
 from monitoring.resources import ResourceMeter, available_cores
@@ -26,7 +28,6 @@ from pipelines.errors import BatchgaugeError, LedgerError, PushError
 from pipelines.pipeline import Observer, Pipeline
 from pipelines.report import Outcome, ResourceReport, RunReport
 
-DEAD = "the process died before it could finish the run (killed, out of memory, or power lost)"
 RUNNING = "the job is already running"
 
 
@@ -50,10 +51,12 @@ def run(request: RunRequest, *, observer: Observer, cancellation: Cancellation) 
     with Ledger.open(environment.ledger) as ledger:
         next_expected_at = spec.next_expected(now)
         ledger.register(spec.definition(environment), now=start.started_at, next_expected_at=next_expected_at)
+        # A run for another day than the one that is due doesn't stand in for the one that is.
+        due = start.logical_date == spec.logical_date(now)
         try:
             with ledger.lock("run", spec.job.name):
                 ledger.fail_dead_runs(start.job, now=start.started_at, reason=DEAD)
-                ledger.start_run(start, next_expected_at=next_expected_at)
+                ledger.start_run(start, next_expected_at=next_expected_at if due else None)
                 report = _attempt(request, ledger, start, observer=observer, cancellation=cancellation)
                 ledger.finish_run(report)
                 ledger.prune_runs(start.job, keep=spec.job.keep_runs)
@@ -79,6 +82,7 @@ def _attempt(
         cancellation=cancellation,
         cores=available_cores(),
         rescore=request.rescore,
+        whole_drop=dated(spec.input.path),
     )
     with _timeout(spec.job.timeout, cancellation), _pushing(request):
         reason = _execute(pipeline)
@@ -101,6 +105,8 @@ def _execute(pipeline: Pipeline) -> str | None:
         raise  # there is nowhere to record a failure
     except BatchgaugeError as error:
         return str(error)
+    except SystemExit as error:
+        return f"an entrypoint called sys.exit({error.code!r}); it must return, or raise an error that says why"
     except MemoryError:
         return "out of memory; lower input.part_rows or batch.workers"
     except Exception:  # noqa: BLE001  an entrypoint may raise anything, and the run must still be recorded

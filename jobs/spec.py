@@ -12,7 +12,6 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 from string import Formatter
 from typing import Annotated, Any, Self
-from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from pydantic import (
@@ -29,9 +28,10 @@ from pydantic import (
 from jobs import cron
 from jobs.environment import Environment
 from jobs.spec_errors import explain
+from monitoring.gateway import checked_url
 from monitoring.names import LABEL_NAME, RESERVED_LABELS
 from monitoring.state import Destination, JobDefinition, Thresholds
-from pipelines.errors import SpecError
+from pipelines.errors import PushError, SpecError
 from pipelines.settings import Entrypoint, PipelineSettings, Settings, Text
 
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
@@ -85,12 +85,10 @@ Ratio = Annotated[float, Field(ge=0, le=1)]
 
 
 def _gateway(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError("must be a URL such as 'http://127.0.0.1:9091'")
-    if parts.username or parts.password:
-        raise ValueError("must hold no user name or password; set BATCHGAUGE_USERNAME and BATCHGAUGE_PASSWORD instead")
-    return value
+    try:
+        return checked_url(value)
+    except PushError as error:
+        raise ValueError(str(error)) from error
 
 
 class JobSettings(Settings):
@@ -163,6 +161,13 @@ class JobSpec(PipelineSettings):
             dated(holdout.path)
         if dated(self.input.path) and not dated(self.output.path):
             raise ValueError("input.path has {date} and output.path has not: each day would replace the day before")
+        return self
+
+    @model_validator(mode="after")
+    def _limits_can_be_checked(self) -> Self:
+        limits = self.thresholds
+        if not self.holdout and (limits.accuracy is not None or limits.recall is not None):
+            raise ValueError("thresholds.accuracy and thresholds.recall need a [[holdout]] to be measured on")
         return self
 
     @property
@@ -239,6 +244,10 @@ def dated(template: str) -> bool:
         raise ValueError(f"{template!r} is not a path template: {error}; a brace is written twice") from error
     if any(name != "date" or conversion for name, conversion in fields):
         raise ValueError(f"{template!r}: the only field a path can have is {{date}}, or with a format {{date:%Y/%m/%d}}")
+    try:
+        template.format(date=date(2000, 1, 1))
+    except (ValueError, LookupError) as error:
+        raise ValueError(f"{template!r}: not a format for a date; write it like {{date:%Y/%m/%d}}") from error
     return bool(fields)
 
 

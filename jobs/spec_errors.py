@@ -25,12 +25,15 @@ def explain(error: ValidationError, raw: dict[str, Any], file: Path, model: type
 
 def _line(file: Path, key: str, value: object, messages: list[str]) -> str:
     where = f"{file}: {key}" if key else f"{file}"
-    shown = f" = {_short(value)}" if value is not _ABSENT and not isinstance(value, dict | list) else ""
+    # The value of an unknown key may be a secret that somebody believed to belong here.
+    hidden = value is _ABSENT or isinstance(value, dict | list) or any(message.startswith(_UNKNOWN) for message in messages)
+    shown = "" if hidden else f" = {_short(value)}"
     return f"{where}{shown}: {', or '.join(messages)}"
 
 
 _ABSENT = object()
-_USERINFO = re.compile(r"://[^/@]*@")
+_UNKNOWN = "unknown key"
+_USERINFO = re.compile(r"://[^/\s]*@")
 
 
 def _keys(location: tuple[int | str, ...], raw: object, *, missing: bool) -> tuple[int | str, ...]:
@@ -72,7 +75,7 @@ def _short(value: object) -> str:
 def _message(detail: Any, model: type[BaseModel]) -> str:
     kind = detail["type"]
     if kind == "extra_forbidden":
-        return f"unknown key{_did_you_mean(detail['loc'], model)}"
+        return f"{_UNKNOWN}{_did_you_mean(detail['loc'], model)}"
     if kind == "missing":
         return "missing"
     if kind == "string_pattern_mismatch":

@@ -94,6 +94,9 @@ def _holdout(holdout: HoldoutReport) -> list[RenderableType]:
         (holdout.name, "bold"),
         f": accuracy {estimate(holdout.accuracy)}, recall {estimate(holdout.recall)} on {holdout.examples:,} examples",
     )
+    if holdout.rejected:
+        reasons = ", ".join(f"{reason} {rows:,}" for reason, rows in sorted(holdout.rejected.items()))
+        line.append(f", {sum(holdout.rejected.values()):,} not judged ({reasons})", style="yellow")
     worst = worst_slices(holdout.slices)
     return [line, _slice_table(worst)] if worst else [line]
 

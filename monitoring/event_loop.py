@@ -32,12 +32,18 @@ class DaemonThreads(ThreadPoolExecutor):
 
 def run(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """The result of `work()`. Works in any thread, also in one whose own event loop is running."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
+    if not _loop_is_running():  # asked apart from `_run`, whose errors must not have our question as their context
         return _run(work)
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(_run, work).result()
+
+
+def _loop_is_running() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _run(work: Callable[[], Coroutine[Any, Any, T]]) -> T:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import os
 import random
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
@@ -20,7 +21,7 @@ from monitoring.credentials import Credentials
 from monitoring.exposition import CONTENT_TYPE
 from pipelines.errors import PushError
 
-__all__ = ["Credentials", "Gateway", "Group"]
+__all__ = ["Credentials", "Gateway", "Group", "checked_url"]
 
 _FIRST_DELAY_SECONDS, _LONGEST_DELAY_SECONDS = 0.25, 5.0
 _ANSWER_BYTES, _LISTING_BYTES, _QUOTED_CHARACTERS = 65_536, 256 * 2**20, 300
@@ -65,7 +66,7 @@ class Gateway:
         sleep: Sleep = asyncio.sleep,
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
-        self.url = _checked(url)
+        self.url = checked_url(url)
         self._credentials = credentials or Credentials()
         self._tls = _tls(ca_file) if self.url.startswith("https:") else False
         self._timeout_seconds = timeout_seconds
@@ -187,7 +188,7 @@ class Gateway:
                 raise PushError(message, permanent=True) from error
             if isinstance(cause, ssl.SSLError) and "WRONG_VERSION_NUMBER" in str(cause):
                 raise PushError(f"{self.url}: it doesn't speak TLS; write http://", permanent=True) from error
-        words = next((str(cause) for cause in reversed(causes) if str(cause)), type(error).__name__)
+        words = next((_words(cause) for cause in reversed(causes) if str(cause)), type(error).__name__)
         return f"no answer: {words}"
 
 
@@ -198,8 +199,8 @@ _HINTS: dict[int, str] = {
 }
 
 
-def _checked(url: str) -> str:
-    """The base URL without a trailing slash. Raises a permanent `PushError` that says what to write."""
+def checked_url(url: str) -> str:
+    """A gateway's base URL without a trailing slash. Raises a permanent `PushError` that says what to write."""
 
     def refuse(what: str) -> NoReturn:
         raise PushError(f"the gateway's URL {what}", permanent=True)
@@ -232,6 +233,12 @@ def _group(item: Any) -> Group:
     metrics = item.get("push_time_seconds", {}).get("metrics", [])
     pushed_at = float(metrics[0]["value"]) if metrics else 0.0
     return Group(dict(item["labels"]), pushed_at, bool(item["last_push_successful"]))
+
+
+def _words(error: BaseException) -> str:
+    """The system's own words for an error of its, such as "Connection refused"."""
+    number = error.errno if isinstance(error, OSError) else None
+    return os.strerror(number) if number is not None and number > 0 else str(error)
 
 
 def _causes(error: BaseException) -> list[BaseException]:

@@ -160,7 +160,11 @@ SLICE_MIN_EXAMPLES = _metric(
     "quality", "gauge", "model_slice_min_examples", "A slice with fewer examples is too small to judge.", "holdout"
 )
 SLICES_DROPPED = _metric(
-    "quality", "gauge", "model_slices_dropped", "Slices over the budget, summed under value=__other__.", "holdout"
+    "quality",
+    "gauge",
+    "model_slices_dropped",
+    "Slices over the budget: summed under value=__other__, or cut at the series limit.",
+    "holdout",
 )
 EVALUATED = _metric(
     "quality", "gauge", "model_evaluated_timestamp_seconds", "When the model was last judged on this holdout.", "holdout"

@@ -48,11 +48,11 @@ def find(name: str, folder: Path) -> Path:
 
 
 def install(folder: Path, *, say: Say = print) -> None:
-    """Unpack the packages below `folder`, unless they are there. Raises `MissingServer` when they can't be had."""
+    """Unpack the packages of the servers that `find` doesn't find. Raises `MissingServer` when they can't be had."""
     folder = folder.absolute()
-    wanted = [package for package in dict.fromkeys(PACKAGES.values()) if not _is_program(folder / _BINARIES / package)]
+    wanted = list(dict.fromkeys(package for name, package in PACKAGES.items() if not _is_found(name, folder)))
     if not wanted:
-        say(f"the servers are in {folder / _BINARIES} already")
+        say(f"the servers are on PATH or in {folder / _BINARIES} already")
         return
     for tool in ("apt-get", "dpkg"):
         if shutil.which(tool) is None:
@@ -68,6 +68,14 @@ def install(folder: Path, *, say: Say = print) -> None:
         _run(["dpkg", "-x", str(archive), str(folder / "root")], folder)
     shutil.rmtree(downloads)
     say(f"installed {', '.join(wanted)} in {folder / _BINARIES}")
+
+
+def _is_found(name: str, folder: Path) -> bool:
+    try:
+        find(name, folder)
+    except MissingServer:
+        return False
+    return True
 
 
 def _is_program(path: Path) -> bool:

@@ -30,10 +30,6 @@ class Delivery:
     at: float
     destinations: tuple[str, ...]
 
-    def __str__(self) -> str:
-        where = " and ".join(self.destinations) or "nowhere: no gateway and no textfile folder is configured"
-        return f"{self.job}: revision {self.sequence} delivered to {where}"
-
 
 def deliver(
     ledger: Ledger,
@@ -175,7 +171,7 @@ class Pusher:
             deliver(ledger, self._job, credentials=self._credentials)
         except BatchgaugeError as error:
             self.last_error = str(error)
-        except Exception as error:  # noqa: BLE001  a defect here may cost a push, never a run: it is said in the summary
+        except Exception as error:  # noqa: BLE001  a defect here may cost a push, never a run
             self.last_error = f"unexpected {type(error).__name__}: {error}"
         else:
             self.last_error = None

@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import importlib.util
 import sys
+import traceback
 from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
@@ -13,6 +14,8 @@ from types import ModuleType
 from typing import Any
 
 from pipelines.errors import SpecError
+
+_OURS = str(Path(__file__).parent)
 
 
 def load(reference: str, folder: Path) -> Callable[..., Any]:
@@ -47,6 +50,16 @@ def allow_imports(folder: Path) -> None:
         sys.path.append(str(folder))
 
 
+def blame(error: BaseException) -> str:
+    """Where in the user's own code an error was raised, as ` (churn.py, line 12)`; empty when it wasn't there."""
+    own = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith((_OURS, "<")) and "site-packages" not in frame.filename
+    ]
+    return f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
+
+
 def _import(reference: str, target: str) -> ModuleType:
     try:
         return importlib.import_module(target)
@@ -55,7 +68,9 @@ def _import(reference: str, target: str) -> ModuleType:
             raise SpecError(f"entrypoint {reference!r}: there is no module {error.name!r}; is it installed?") from error
         raise SpecError(f"entrypoint {reference!r}: importing it failed: {error}") from error
     except (Exception, SystemExit) as error:
-        raise SpecError(f"entrypoint {reference!r}: importing it failed: {type(error).__name__}: {error}") from error
+        raise SpecError(
+            f"entrypoint {reference!r}: importing it failed: {type(error).__name__}: {error}{blame(error)}"
+        ) from error
 
 
 def _file_module(reference: str, path: Path) -> ModuleType:
@@ -81,5 +96,5 @@ def _run_file(reference: str, path: Path, name: str) -> ModuleType:
         del sys.modules[name]
         if not isinstance(error, Exception | SystemExit):
             raise
-        raise SpecError(f"entrypoint {reference!r}: {path} failed: {type(error).__name__}: {error}") from error
+        raise SpecError(f"entrypoint {reference!r}: {path} failed: {type(error).__name__}: {error}{blame(error)}") from error
     return module

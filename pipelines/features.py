@@ -51,8 +51,9 @@ class Features:
     def columns(self, schema: pa.Schema) -> tuple[str, ...]:
         """The feature columns, in the model's order.
 
-        A glob stands for its matches in the schema's order, except that names which differ only in their numbers are
-        sorted by these (`px_2` before `px_10`). Id columns and the index that pandas adds match no glob.
+        A glob stands for its matches in the order of their names, numbers in them compared as numbers (`px_2` before
+        `px_10`): the order of the file's columns says nothing, or a drop written in another order would be scored
+        wrongly in silence. Id columns and the index that pandas adds match no glob.
 
         Raises:
             DataError: a column is missing, there twice, or of a type that is not a number.
@@ -113,10 +114,7 @@ class Features:
     def _expand(self, pattern: str, names: list[str]) -> list[str]:
         own = (name for name in names if name not in self._settings.id and not name.startswith(_PANDAS_INDEX))
         matches = [name for name in own if fnmatchcase(name, pattern)]
-        first: dict[str, int] = {}
-        for position, name in enumerate(matches):
-            first.setdefault(re.sub(r"\d+", "0", name), position)
-        return sorted(matches, key=lambda name: (first[re.sub(r"\d+", "0", name)], [int(n) for n in re.findall(r"\d+", name)]))
+        return sorted(matches, key=_natural)
 
     def _check_type(self, name: str, type_: pa.DataType, *, alone: bool) -> None:
         if not is_list(type_):
@@ -196,6 +194,12 @@ class Features:
         if flat is None or flat.size < rows * columns:
             flat = self._buffers.flat = np.empty(rows * columns, self._dtype)
         return flat[: rows * columns].reshape(rows, columns)
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """A sorting key that compares runs of digits as numbers, and everything else as text."""
+    pieces = re.split(r"([0-9]+)", name)
+    return [(int(piece), "") if position % 2 else (-1, piece) for position, piece in enumerate(pieces)]
 
 
 def _prepared(inputs: torch.Tensor, shape: tuple[int, ...] | None, reasons: Codes) -> Prepared:

@@ -31,6 +31,8 @@ class Model:
         self._module = module
         self._device = device
         self._contiguous = False
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)  # what is reported is this model's, not its predecessor's
 
     def forward(self, inputs: Inputs) -> torch.Tensor:
         """The model's output `[N, …]` on the host, for inputs on the host; the device is synchronised.
@@ -239,4 +241,5 @@ def _shapes(inputs: Inputs) -> str:
 
 
 def _first_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".strip().split("\n")[0]
+    """What went wrong in one line, and where, if it was in the user's own code."""
+    return f"{type(error).__name__}: {error}".strip().split("\n")[0] + entrypoint.blame(error)

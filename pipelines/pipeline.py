@@ -22,6 +22,7 @@ from pipelines.report import HoldoutReport, ModelReport, PartReport, RunReport, 
 from pipelines.scoring import Scorer
 from pipelines.settings import HoldoutSettings, PipelineSettings
 from pipelines.source import Part, Plan
+from pipelines.superseded import superseded
 from pipelines.tally import Tally
 
 
@@ -83,6 +84,7 @@ class Pipeline:
         cancellation: Cancellation,
         cores: int,
         rescore: bool = False,
+        whole_drop: bool = False,
     ) -> None:
         self._settings = settings
         self._folder = folder
@@ -91,6 +93,7 @@ class Pipeline:
         self._cancellation = cancellation
         self._cores = cores
         self._rescore = rescore
+        self._whole_drop = whole_drop
         self.tally = Tally()
         self.model: ModelReport | None = None
         self.batch_rows: int | None = None
@@ -114,7 +117,7 @@ class Pipeline:
         self._observer.phase("warming up")
         self._warm_up(scorer, todo or plan.parts)
         self._score(scorer, todo)
-        self._drop_superseded(plan)
+        self._remove_superseded(files, plan)
         self._nothing_scored(plan)
         for settings in self._settings.holdout:
             self._stop_if_asked()
@@ -171,13 +174,13 @@ class Pipeline:
         self.parts_planned = len(plan.parts)
 
     def _todo(self, plan: Plan, model: str) -> tuple[Part, ...]:
-        committed = {} if self._rescore else self._journal.committed(self._settings.output.path)
+        committed = self._journal.committed(self._settings.output.path)
 
         def done(part: Part) -> bool:
             path = self._output(part.name)
             before = committed.get(str(path))
             same = before is not None and (before.fingerprint, before.model) == (part.fingerprint, model)
-            return same and path.exists()
+            return same and path.exists() and not self._rescore
 
         todo = tuple(part for part in plan.parts if not done(part))
         self.parts_skipped = len(plan.parts) - len(todo)
@@ -189,9 +192,10 @@ class Pipeline:
         return Path(self._settings.output.path) / name
 
     def _warm_up(self, scorer: Scorer, parts: tuple[Part, ...]) -> None:
+        engine = self._engine(len(parts))
         for part in parts:
             try:
-                scorer.warm_up(part)
+                scorer.warm_up(part, kernel_threads=engine.threads_per_worker)
             except DataError:
                 continue  # scoring it will say so, with its rows counted
             self.batch_rows = scorer.batch_rows
@@ -209,6 +213,9 @@ class Pipeline:
         sink.remove_leftovers(Path(self._settings.output.path))
         if not todo:
             return
+        # What is about to be replaced is forgotten first: should this run die between a rename and its commit, the
+        # ledger must not vouch for the file with what was there before.
+        self._journal.drop([str(self._output(part.name)) for part in todo])
         engine = self._engine(len(todo))
         self.workers = engine.workers
         started = monotonic()
@@ -221,17 +228,19 @@ class Pipeline:
             self.scoring_seconds = monotonic() - started
         self._stop_if_asked()
 
-    def _drop_superseded(self, plan: Plan) -> None:
-        """Remove outputs whose input file is now cut into other parts, or a row would be there twice."""
-        rejected = {rejection.source for rejection in self.tally.rejections}
-        complete = {part.source for part in plan.parts} - rejected
-        current = {str(self._output(part.name)) for part in plan.parts}
-        committed = self._journal.committed(self._settings.output.path)
-        superseded = [path for path, part in committed.items() if part.source in complete and path not in current]
-        for path in superseded:
-            sink.remove_part(Path(path), folder=Path(self._settings.output.path))
-        if superseded:
-            self._journal.drop(superseded)
+    def _remove_superseded(self, files: tuple[source.InputFile, ...], plan: Plan) -> None:
+        folder = Path(self._settings.output.path)
+        outputs = superseded(
+            files,
+            folder=folder,
+            current={str(self._output(part.name)) for part in plan.parts},
+            committed=self._journal.committed(str(folder)),
+            rejected={rejection.source for rejection in self.tally.rejections},
+            whole_drop=self._whole_drop,
+        )
+        for output in sorted(outputs):
+            sink.remove_part(Path(output), folder=folder)
+        self._journal.drop(outputs)
 
     def _nothing_scored(self, plan: Plan) -> None:
         unreadable = self.tally.rejections
@@ -278,11 +287,19 @@ class Pipeline:
             counts += counted
             rejected.update(lost)
             self.tally.add_seconds({Stage.EVALUATE: seconds})
-        return counter.report(counts, evaluated_at=time(), rejected=rejected, seconds=monotonic() - started)
+        report = counter.report(counts, evaluated_at=time(), rejected=rejected, seconds=monotonic() - started)
+        if not report.examples:
+            raise DataError(f"path {plan.parts[0].source if plan.parts else 'given'}: no row could be judged{_why(report)}")
+        return report
 
     def _stop_if_asked(self) -> None:
         if self._cancellation.requested:
             raise Cancelled(self._cancellation.reason or "cancelled")
+
+
+def _why(report: HoldoutReport) -> str:
+    reasons = ", ".join(f"{reason} {rows:,}" for reason, rows in sorted(report.rejected.items()))
+    return f" (rejected: {reasons})" if reasons else " (there are none)"
 
 
 _EMPTY = ' (set input.empty = "allow" if that is normal)'

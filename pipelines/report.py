@@ -1,7 +1,7 @@
 """What a run found out, as plain values: the only thing that crosses from scoring to monitoring.
 
 A `PartReport` is the additive delta of one committed part; a `RunReport` is the whole run. Both are
-frozen, hold no tensors and no tables, and survive a round trip through JSON (`to_json`, `from_json`).
+frozen, hold no tensors and no tables, and survive a round trip through JSON.
 Counts add and ratios don't: everything that is summed over parts is a count or a number of seconds, and a
 ratio is a property, computed once from the sums.
 """
@@ -14,8 +14,6 @@ from datetime import date
 from enum import StrEnum
 from math import ceil
 from typing import NamedTuple
-
-from pydantic import TypeAdapter
 
 
 class Stage(StrEnum):
@@ -260,16 +258,3 @@ def exact_quantiles(values: Iterable[float], quantiles: tuple[float, ...] = (0.5
     """Nearest-rank quantiles: the smallest value that at least q of all values don't exceed. Empty in, empty out."""
     ordered = sorted(values)
     return {q: ordered[max(0, ceil(q * len(ordered)) - 1)] for q in quantiles} if ordered else {}
-
-
-_RUN = TypeAdapter(RunReport)
-
-
-def to_json(report: RunReport) -> str:
-    """The report as one JSON document."""
-    return _RUN.dump_json(report).decode()
-
-
-def from_json(text: str) -> RunReport:
-    """The report that `to_json` wrote. Raises `pydantic.ValidationError` on anything else."""
-    return _RUN.validate_json(text)

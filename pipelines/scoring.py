@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,7 +110,7 @@ class Scorer:
         else:
             self._columns = self._features.columns(schema)
 
-    def warm_up(self, part: Part) -> None:
+    def warm_up(self, part: Part, *, kernel_threads: int = 1) -> None:
         """Run the part's first rows until the model is warm, and settle `batch_rows`. Nothing of it is counted.
 
         Raises:
@@ -121,7 +120,7 @@ class Scorer:
         """
         rows = _record_batch(source.read(part, self._columns).slice(0, max(*tuning.SIZES, self.batch_rows)), self._columns)
         first = rows.slice(0, self.batch_rows)
-        with tuning.kernel_threads(self._kernel_threads()):
+        with tuning.kernel_threads(kernel_threads):
             if self._infer(first).predictions is None:
                 raise DataError(f"{part.source}: none of its first {len(first)} rows is valid; check the feature columns")
             if self._batch.rows == "auto":
@@ -234,13 +233,6 @@ class Scorer:
             batches=batches.records() if batches else (),
             error=error,
         )
-
-    def _kernel_threads(self) -> int:
-        """As many as a worker will have."""
-        workers, cores = self._batch.workers, len(os.sched_getaffinity(0))
-        if workers == "auto":
-            workers = cores if self.model.device == "cpu" else 1
-        return max(1, cores // workers)
 
 
 def _record_batch(table: pa.Table, columns: Sequence[str]) -> pa.RecordBatch:

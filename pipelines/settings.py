@@ -124,8 +124,9 @@ class InputSettings(Settings):
     )
     features: tuple[Text, ...] = Field(
         min_length=1,
-        description="Feature columns in the model's order; a glob (`px_*`) stands for all matching columns in the "
-        "file's order (numbers in names sorted as numbers). With `shape`: one fixed-size-list column.",
+        description="Feature columns in the model's order; a glob (`px_*`) stands for all matching columns, sorted by "
+        "name with numbers as numbers (`px_2` before `px_10`), whatever the file's order. With `shape`: one "
+        "fixed-size-list column.",
     )
     shape: tuple[Annotated[int, Field(gt=0)], ...] | None = Field(
         None, description="Shape of one row when `features` is one fixed-size-list column, e.g. `[1, 8, 8]`."

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from monitoring.ledger import Ledger
 from monitoring.servers import Server
 from tests.tiny_job import TinyJob
 
@@ -90,6 +91,25 @@ def test_exit_codes(batchgauge: Command, job: TinyJob) -> None:
     assert "accuracy 0.95 is below the threshold of 0.99" in breached.stdout
     (job.folder / "inbox" / f"date={NIGHT}" / "bad.parquet").write_bytes(b"PAR1")
     assert run_night(batchgauge, job).returncode == 3
+
+
+def test_a_job_that_is_running_exits_5(batchgauge: Command, job: TinyJob) -> None:
+    """And says so."""
+    job.write_input(NIGHT, 100)
+    with Ledger.open(batchgauge.folder / "ledger.db") as ledger, ledger.lock("run", "tiny"):
+        done = run_night(batchgauge, job)
+    assert done.returncode == 5
+    assert "skipped" in done.stdout
+    assert "the job is already running" in done.stdout
+
+
+def test_a_jobs_words_are_no_markup(batchgauge: Command, job: TinyJob) -> None:
+    """Brackets in a version or an error must neither vanish nor break the summary."""
+    job.edit({'version = "v1"': 'version = "v1 [/x] [red]"'})
+    job.write_input(NIGHT, 100)
+    done = run_night(batchgauge, job)
+    assert done.returncode == 0, done.stderr
+    assert "v1 [/x] [red] (safetensors" in done.stdout
 
 
 def test_it_works_from_a_folder_with_a_jobs_folder_of_its_own(batchgauge: Command, job: TinyJob, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from jobs import cron
@@ -50,13 +50,20 @@ def test_a_time_that_the_clock_repeats_runs_once() -> None:
     assert cron.following("30 2 * * *", BERLIN, first).astimezone(UTC) == at("2026-10-26 01:30")
 
 
+@example(datetime(2026, 10, 25, 0, 29, 59))  # noqa: DTZ001  made aware below
+@example(datetime(2026, 10, 25, 0, 30))  # noqa: DTZ001
+@example(datetime(2026, 10, 25, 1, 10))  # noqa: DTZ001  02:10 for the second time
+@example(datetime(2026, 10, 25, 1, 40))  # noqa: DTZ001  02:40 for the second time
+@example(datetime(2026, 3, 29, 0, 59, 59))  # noqa: DTZ001
+@example(datetime(2026, 3, 29, 1, 0))  # noqa: DTZ001  03:00, where 02:30 would have been
 @given(moment=st.datetimes(datetime(2020, 1, 1), datetime(2030, 1, 1)))  # noqa: DTZ001  made aware below
 def test_the_latest_time_is_not_after_now_and_nothing_lies_between(moment: datetime) -> None:
     """The latest scheduled time and the following one enclose every moment, also around clock changes."""
     now = moment.replace(tzinfo=UTC)
     before, after = (look("30 2 * * *", BERLIN, now) for look in (cron.latest, cron.following))
-    assert before <= now < after
-    assert after - before <= timedelta(hours=25)
+    assert before.timestamp() <= now.timestamp() < after.timestamp()
+    assert cron.following("30 2 * * *", BERLIN, before).timestamp() == after.timestamp()
+    assert after.timestamp() - before.timestamp() <= timedelta(hours=25).total_seconds()
 
 
 @pytest.mark.parametrize(

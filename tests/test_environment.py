@@ -46,6 +46,13 @@ def test_half_a_login_or_two_are_refused_without_repeating_the_secret(variables:
     assert "hunter2" not in str(caught.value)
 
 
+def test_a_gateway_with_a_password_in_it_is_refused_unseen() -> None:
+    """Or it would be recorded in the ledger and shown by `status`."""
+    with pytest.raises(SpecError, match=r"BATCHGAUGE_GATEWAY: .*BATCHGAUGE_PASSWORD_FILE") as caught:
+        read({"BATCHGAUGE_GATEWAY": "http://me:hunter2@gw:9091"})
+    assert "hunter2" not in str(caught.value)
+
+
 def test_no_secret_is_in_a_repr() -> None:
     """An environment may end up in a traceback."""
     environment = read({"BATCHGAUGE_USERNAME": "me", "BATCHGAUGE_PASSWORD": "hunter2"})

@@ -237,7 +237,7 @@ def test_a_refused_connection_says_so() -> None:
     """Nobody listens: try again later."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    with pytest.raises(PushError, match=r"no answer: .*; is the gateway up\?") as caught:
+    with pytest.raises(PushError, match=r"no answer: .*refused.*; is the gateway up\?") as caught:
         Gateway(f"http://127.0.0.1:{port}").put({"job": "x"}, b"a 1\n", deadline_seconds=0.3)
     assert not caught.value.permanent
     with pytest.raises(PushError, match="no time was left"):

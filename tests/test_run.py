@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from datetime import date
+from dataclasses import replace
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +12,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from jobs.dead_runs import settled_state
 from jobs.environment import Environment, read
 from jobs.progress import Silent
 from jobs.request import RunRequest, RunResult
 from jobs.run import run
 from jobs.spec import load
-from monitoring.ledger import Ledger
+from monitoring.ledger import Ledger, RunStart
 from monitoring.state import JobState
 from pipelines.cancellation import Cancellation
-from pipelines.report import Outcome, PartReport, Reason
+from pipelines.report import Outcome, PartReport, Reason, Trigger
 from tests.tiny_job import TinyJob, rows_table
 
 NIGHT = "2026-11-01"
@@ -213,14 +215,22 @@ def test_no_input_is_a_failure_unless_it_is_allowed(job: TinyJob, environment: E
     assert go(job, environment, "2026-11-02").report.outcome is Outcome.SUCCESS
 
 
-def test_an_entrypoint_that_raises_fails_the_run_with_its_traceback(job: TinyJob, environment: Environment) -> None:
+def test_an_entrypoint_that_raises_fails_the_run_with_its_line(job: TinyJob, environment: Environment) -> None:
     """It is the user's code: they need the line."""
     job.write_input(NIGHT, 100)
     (job.folder / "tiny.py").write_text("def build():\n    raise ZeroDivisionError('mine')\n")
     report = go(job, environment).report
     assert report.outcome is Outcome.FAILED
-    assert "mine" in (report.reason or "")
-    assert "tiny.py" in (report.reason or "")
+    assert "ZeroDivisionError: mine (tiny.py, line 2)" in (report.reason or "")
+
+
+def test_an_entrypoint_that_exits_has_failed(job: TinyJob, environment: Environment) -> None:
+    """Whatever code it exits with: cron must not read success."""
+    job.write_input(NIGHT, 100)
+    (job.folder / "tiny.py").write_text("import sys\n\n\ndef build():\n    sys.exit(0)\n")
+    report = go(job, environment).report
+    assert report.outcome is Outcome.FAILED
+    assert "sys.exit(0)" in (report.reason or "")
 
 
 def test_a_holdout_is_judged_by_slice(job: TinyJob, environment: Environment) -> None:
@@ -352,6 +362,52 @@ def test_a_run_that_takes_too_long_is_stopped(job: TinyJob, environment: Environ
     report = go(job, environment).report
     assert report.outcome is Outcome.FAILED
     assert "job.timeout (1 s)" in (report.reason or "")
+
+
+def test_a_backfill_neither_hides_a_missed_run_nor_passes_for_today(job: TinyJob, environment: Environment) -> None:
+    """When the next run is expected stays, and so do the figures of the later day."""
+    today = load(job.spec).logical_date(datetime.now(UTC)).isoformat()
+    job.write_input(today, 100)
+    assert go(job, environment, today).report.outcome is Outcome.SUCCESS
+    with Ledger.open(environment.ledger) as ledger:
+        late = replace(ledger.state("tiny").definition, schedule="0 0 1 1 *")
+        ledger.register(late, now=0.0, next_expected_at=1000.0)
+        ledger.register(replace(late, schedule="15 2 * * *"), now=0.0, next_expected_at=1000.0)
+    job.write_holdout(wrong=100)
+    job.write_input(NIGHT, 100)
+    assert go(job, environment, NIGHT).report.holdouts[0].correct == 100
+    known = state(environment)
+    assert known.next_expected_at == 1000.0
+    assert known.quality["labelled"].correct == 190
+    job.edit({"part_rows = 100": "part_rows = 200"})
+    go(job, environment, today)
+    assert state(environment).next_expected_at != 1000.0
+    assert state(environment).quality["labelled"].correct == 100
+
+
+def test_a_holdout_without_a_single_row_to_judge_is_said(job: TinyJob, environment: Environment) -> None:
+    """Not a success with figures that are quietly absent."""
+    job.write_input(NIGHT, 100)
+    table = pq.read_table(job.folder / "labelled" / "holdout.parquet")
+    nothing = table.set_column(3, "truth", pa.nulls(200, pa.int64()))
+    job.write(job.folder / "labelled" / "holdout.parquet", nothing)
+    report = go(job, environment).report
+    assert report.outcome is Outcome.PARTIAL
+    assert "no row could be judged (rejected: label 200)" in report.warnings[0]
+
+
+def test_a_run_whose_process_died_is_settled_by_whoever_looks(job: TinyJob, environment: Environment) -> None:
+    """Not only by the next run, which may be a day away; one that lives is left alone."""
+    with Ledger.open(environment.ledger) as ledger:
+        ledger.register(load(job.spec).definition(environment), now=0.0, next_expected_at=None)
+        start = RunStart("r", "tiny", Trigger.CRON, date(2026, 11, 1), "host", 1, 1000.0)
+        ledger.start_run(start, next_expected_at=None)
+        with ledger.lock("run", "tiny"):
+            assert settled_state(ledger, "tiny").name == "running"
+        settled = settled_state(ledger, "tiny")
+    assert settled.name == "failed"
+    assert settled.latest is not None
+    assert "died" in (settled.latest.reason or "")
 
 
 def test_a_job_that_is_already_running_is_skipped_and_counted(job: TinyJob, environment: Environment) -> None:

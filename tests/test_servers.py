@@ -115,11 +115,11 @@ def test_installing_again_does_nothing(tmp_path: Path) -> None:
     """Idempotent: what is there is not fetched again (there is no apt on this path)."""
     folder = tmp_path / "root" / "usr" / "bin"
     folder.mkdir(parents=True)
-    for package in ("prometheus", "prometheus-pushgateway", "prometheus-alertmanager", "prometheus-node-exporter"):
-        (folder / package).touch(mode=0o755)
+    for program in ("prometheus", "promtool", "prometheus-pushgateway", "prometheus-alertmanager", "prometheus-node-exporter"):
+        (folder / program).touch(mode=0o755)
     done = install(tmp_path, tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    assert f"the servers are in {folder} already" in done.stdout
+    assert f"the servers are on PATH or in {folder} already" in done.stdout
 
 
 def test_a_download_that_fails_is_told_in_apts_words(tmp_path: Path) -> None:

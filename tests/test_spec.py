@@ -66,7 +66,7 @@ def test_the_logical_date_is_that_of_the_latest_scheduled_time(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ('version = "v1"', 'versoin = "v1"', ["model.versoin = 'v1'", "unknown key", "did you mean 'version'?"]),
+        ('version = "v1"', 'versoin = "v1"', ["model.versoin: unknown key", "did you mean 'version'?"]),
         ('label = "truth"', 'lable = "truth"', ["holdout[0].lable", "did you mean 'label'?", "holdout[0].label: missing"]),
         ('schedule = "15 2 * * *"', 'schedule = "15 25 * * *"', ["job.schedule = '15 25 * * *'", "bad hour"]),
         ('schedule = "15 2 * * *"', 'timezone = "Mars/Base"', ["job.timezone = 'Mars/Base'", "time zone"]),
@@ -88,9 +88,12 @@ def test_the_logical_date_is_that_of_the_latest_scheduled_time(tmp_path: Path) -
             '[push]\ngateway = "http://me:hunter2@gw:9091"\n[thresholds]',
             ["push.gateway", "BATCHGAUGE_PASSWORD"],
         ),
-        ("[thresholds]", '[push]\ngateway = "gw:9091"\n[thresholds]', ["push.gateway = 'gw:9091'", "http://127.0.0.1:9091"]),
+        ("[thresholds]", '[push]\ngateway = "gw:9091"\n[thresholds]', ["push.gateway = 'gw:9091'", "http://host:port"]),
         ("[thresholds]", '[push]\nlabels = { job = "x" }\n[thresholds]', ["push.labels", "'job' can't be a label name"]),
         ('slices = ["side"]', 'slices = [{ column = "x", bins = [2, 1] }]', ["holdout[0].slices[0]", "must rise"]),
+        ("[thresholds]", '[push]\npassword = "hunter2"\n[thresholds]', ["push.password: unknown key"]),
+        ("[thresholds]", '[push]\ngateway = "http://u:p@hunter2@h"\n[thresholds]', ["push.gateway"]),
+        ('path = "labelled"', 'path = "labelled/{date:{x}}"', ["not a format for a date"]),
         ("[job]", "[jobs]", ["jobs", "did you mean 'job'?", "job: missing"]),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -166,6 +167,11 @@ class Ledger:
         with self._store.read() as connection:
             return parts.committed(connection, job, output_folder)
 
+    def other_owner(self, job: str, output_folder: str) -> str | None:
+        """Another job that has committed parts to this output folder; None when it is the job's own."""
+        with self._store.read() as connection:
+            return parts.other_owner(connection, job, output_folder)
+
     def drop_parts(self, job: str, outputs: Iterable[str]) -> None:
         """Forget committed parts by output path, so that they are scored again. Counters stay: those rows were scored."""
         with self._store.write() as connection:
@@ -195,7 +201,8 @@ class Ledger:
             self._set(connection, report.job, model=model)
         for holdout in report.holdouts:
             if holdout.error is None:
-                jobs.keep_quality(connection, report.job, holdout)
+                today = datetime.fromtimestamp(report.finished_at, UTC).date() + timedelta(days=1)  # somewhere it is already
+                jobs.keep_quality(connection, report.job, holdout, logical_date=report.logical_date, today=today)
 
     def _set(self, connection: Connection, job: str, **values: str | float) -> None:
         connection.execute(update(schema.jobs).where(schema.jobs.c.job == job).values(**values))

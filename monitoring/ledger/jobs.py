@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from difflib import get_close_matches
 from typing import Any
 
@@ -65,11 +66,21 @@ def register(connection: Connection, definition: JobDefinition, *, now: float, n
     return False
 
 
-def keep_quality(connection: Connection, job: str, holdout: HoldoutReport) -> None:
-    """Make this the holdout's last evaluation."""
+def keep_quality(connection: Connection, job: str, holdout: HoldoutReport, *, logical_date: date, today: date) -> None:
+    """Make this the holdout's last evaluation, unless a later day's is known: a backfill must not pass for today.
+
+    A day that hasn't come yet (`--date` in the future) is no reason to keep anything out.
+    """
+    table = schema.quality
+    query = select(table.c.logical_date).where(table.c.job == job, table.c.holdout == holdout.name)
+    known = connection.execute(query).scalar()
+    if known is not None and logical_date < date.fromisoformat(known) <= today:
+        return
     text = records.written(records.HOLDOUT, holdout, f"job {job!r}: the report on holdout {holdout.name!r}")
-    statement = upsert(connection, schema.quality, replace=("report",))
-    connection.execute(statement, {"job": job, "holdout": holdout.name, "report": text})
+    statement = upsert(connection, table, replace=("logical_date", "report"))
+    connection.execute(
+        statement, {"job": job, "holdout": holdout.name, "logical_date": logical_date.isoformat(), "report": text}
+    )
 
 
 def state(connection: Connection, job: str) -> JobState:

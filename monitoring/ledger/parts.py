@@ -30,6 +30,13 @@ def committed(connection: Connection, job: str, folder: str) -> dict[str, Commit
     return {row.output: CommittedPart(**row._mapping) for row in connection.execute(query)}  # noqa: SLF001  SQLAlchemy's public name
 
 
+def other_owner(connection: Connection, job: str, folder: str) -> str | None:
+    """Another job with parts in this output folder, or None."""
+    query = select(_parts.c.job).where(_parts.c.folder == normpath(folder), _parts.c.job != job).limit(1)
+    owner: str | None = connection.execute(query).scalar()
+    return owner
+
+
 def drop(connection: Connection, job: str, outputs: Iterable[str]) -> None:
     """Forget parts by their output paths."""
     for output in outputs:

@@ -157,8 +157,7 @@ def history(connection: Connection, job: str, *, limit: int) -> tuple[RunRecord,
 def prune(connection: Connection, job: str, *, keep: int, latest: str | None) -> None:
     """Delete all but the newest `keep` runs; the one that is shown as `latest` and those in progress stay."""
     newest = select(_runs.c.ordinal).where(_runs.c.job == job).order_by(_runs.c.ordinal.desc()).limit(keep)
-    kept = list(connection.scalars(newest))
-    old = delete(_runs).where(_runs.c.job == job, _runs.c.outcome.is_not(None), _runs.c.ordinal.not_in(kept))
+    old = delete(_runs).where(_runs.c.job == job, _runs.c.outcome.is_not(None), _runs.c.ordinal.not_in(newest))
     connection.execute(old.where(_runs.c.run_id != (latest or "")))
 
 

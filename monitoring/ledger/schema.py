@@ -46,6 +46,7 @@ quality = Table(
     metadata,
     Column("job", Text, primary_key=True),
     Column("holdout", Text, primary_key=True),
+    Column("logical_date", Text, nullable=False),
     Column("report", Text, nullable=False),
 )
 
@@ -87,5 +88,5 @@ parts = Table(
     Column("model", Text, nullable=False),
     Column("rows_scored", BigInteger, nullable=False),
     Column("run_id", Text, nullable=False),
-    Index("parts_of_folder", "job", "folder"),
+    Index("parts_of_folder", "folder", "job"),
 )

@@ -18,6 +18,10 @@ class Engine(Protocol):
     def workers(self) -> int:
         """Parts worked on at once."""
 
+    @property
+    def threads_per_worker(self) -> int:
+        """Threads that a kernel may use."""
+
     def map(self, function: Callable[[Item], Result], parts: Sequence[Item], cancellation: Cancellation) -> Iterator[Result]:
         """Results as they complete, in any order; a worker waits with its next part while results pile up.
 

@@ -21,11 +21,11 @@ class LocalEngine:
 
     def __init__(self, workers: int, threads_per_worker: int) -> None:
         self.workers = workers
-        self._threads_per_worker = threads_per_worker
+        self.threads_per_worker = threads_per_worker
 
     def map(self, function: Callable[[Item], Result], parts: Sequence[Item], cancellation: Cancellation) -> Iterator[Result]:
         """As `Engine.map` promises."""
-        crew = _Crew(function, parts, cancellation, self._threads_per_worker)
+        crew = _Crew(function, parts, cancellation, self.threads_per_worker)
         try:
             yield from crew.work(min(self.workers, len(parts)))
         finally:

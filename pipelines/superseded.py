@@ -1,0 +1,59 @@
+"""Outputs that no longer stand for any input: left in place, their rows would be there twice."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from pathlib import Path
+from typing import Protocol
+
+from pipelines.source import InputFile
+
+_PART = re.compile(r"(?P<stem>.+)-\d+-\d+\.parquet")
+
+
+class Sourced(Protocol):
+    """A committed part, as far as it matters here."""
+
+    @property
+    def source(self) -> str:
+        """Absolute path of its input file."""
+
+
+def superseded(
+    files: Iterable[InputFile],
+    *,
+    folder: Path,
+    current: AbstractSet[str],
+    committed: Mapping[str, Sourced],
+    rejected: AbstractSet[str],
+    whole_drop: bool,
+) -> set[str]:
+    """Absolute paths in the output `folder` to remove, once all the `current` outputs are committed.
+
+    Of a file that was scored whole (or now has no rows): every other part, committed or left by a run that died
+    before it could be. With `whole_drop` (the input's path has a date, so its files are all there is of that
+    day): also the parts of files that are gone, unless anything was rejected. Parts of `rejected` files stay.
+    """
+    found = {str(file.path): file for file in files}
+    complete = {path: file for path, file in found.items() if path not in rejected}
+
+    def outdated(source: str) -> bool:
+        return source in complete or (whole_drop and not rejected and source not in found)
+
+    known = {path for path, part in committed.items() if outdated(part.source)}
+    return {*known, *_on_disk(complete.values(), folder)} - current
+
+
+def _on_disk(files: Iterable[InputFile], folder: Path) -> Iterator[str]:
+    """Outputs of these files, by their names: of stem `x` they are `x-<first group>-<last group>.parquet`."""
+    stems: dict[Path, set[str]] = {}
+    for file in files:
+        place = folder / file.relative
+        stems.setdefault(place.parent, set()).add(place.stem)
+    for parent, names in stems.items():
+        for path in parent.glob("*.parquet") if parent.is_dir() else ():
+            match = _PART.fullmatch(path.name)
+            if match and match["stem"] in names:
+                yield str(path)

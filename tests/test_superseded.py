@@ -1,0 +1,144 @@
+"""A row is in the output once, whatever became of the files and runs before."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from jobs.environment import Environment, read
+from jobs.progress import Silent
+from jobs.request import RunRequest
+from jobs.run import run
+from jobs.spec import load
+from monitoring.ledger import Ledger
+from pipelines.cancellation import Cancellation
+from pipelines.report import Outcome, PartReport, RunReport
+from tests.tiny_job import TinyJob, rows_table
+
+NIGHT = "2026-11-01"
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> TinyJob:
+    return TinyJob(tmp_path / "job")
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> Environment:
+    return read({"BATCHGAUGE_LEDGER": str(tmp_path / "ledger.db")})
+
+
+def go(job: TinyJob, environment: Environment) -> RunReport:
+    request = RunRequest(load(job.spec), environment, logical_date=date.fromisoformat(NIGHT))
+    return run(request, observer=Silent(), cancellation=Cancellation()).report
+
+
+def ids(job: TinyJob) -> list[str]:
+    found: list[str] = job.output(NIGHT)["id"].to_pylist()
+    return sorted(found)
+
+
+def die_before_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ledger is out of reach from the first commit on: what was renamed stays uncommitted, as after a SIGKILL there."""
+
+    def lost(_ledger: Ledger, _run_id: str, _job: str, _report: PartReport) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Ledger, "add_part", lost)
+
+
+def test_a_model_that_is_rolled_back_after_a_crash_scores_again(
+    job: TinyJob, environment: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ledger never vouches for a file that another model may have replaced."""
+    job.write_input(NIGHT, 200)
+    go(job, environment)
+    job.edit({'version = "v1"': 'version = "v2"'})
+    with monkeypatch.context() as patched:
+        die_before_commit(patched)
+        with pytest.raises(KeyboardInterrupt):
+            go(job, environment)
+    job.edit({'version = "v2"': 'version = "v1"'})
+    assert go(job, environment).rows_scored == 200
+
+
+def test_parts_of_a_run_that_died_go_when_the_input_is_cut_differently(
+    job: TinyJob, environment: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are on disk under names that nobody would write again."""
+    job.write_input(NIGHT, 400)
+    with monkeypatch.context() as patched:
+        die_before_commit(patched)
+        with pytest.raises(KeyboardInterrupt):
+            go(job, environment)
+    job.edit({"part_rows = 100": "part_rows = 200"})
+    assert go(job, environment).outcome is Outcome.SUCCESS
+    assert len(ids(job)) == len(set(ids(job))) == 400
+
+
+def test_a_drop_that_was_delivered_again_under_other_names_replaces_the_first(job: TinyJob, environment: Environment) -> None:
+    """The files of a day are all there is of that day: writers such as Spark name them anew each time."""
+    first = job.write_input(NIGHT, 200, name="part-aaa")
+    go(job, environment)
+    first.rename(first.with_name("part-bbb.parquet"))
+    go(job, environment)
+    assert len(ids(job)) == len(set(ids(job))) == 200
+
+
+def test_a_file_that_has_no_rows_any_more_leaves_none_in_the_output(job: TinyJob, environment: Environment) -> None:
+    """Its neighbour's stay."""
+    job.write_input(NIGHT, 100, name="one")
+    job.write_input(NIGHT, 100, name="two")
+    go(job, environment)
+    job.write_input(NIGHT, 0, name="two")
+    go(job, environment)
+    assert {name.split("-")[0] for name in ids(job)} == {"one"}
+    assert len(ids(job)) == 100
+
+
+def test_in_a_folder_without_dates_what_was_scored_stays_when_its_file_is_cleared_away(
+    job: TinyJob, environment: Environment
+) -> None:
+    """Each file there is a delivery of its own."""
+    job.edit({"inbox/date={date}": f"inbox/date={NIGHT}", "scored/date={date}": f"scored/date={NIGHT}"})
+    old = job.write_input(NIGHT, 100, name="old")
+    go(job, environment)
+    old.unlink()
+    job.write_input(NIGHT, 100, name="new")
+    go(job, environment)
+    assert len(ids(job)) == 200
+
+
+def test_a_file_that_became_unreadable_keeps_its_predictions(job: TinyJob, environment: Environment) -> None:
+    """The run is partial and names it; what was there before is still the best there is."""
+    broken = job.write_input(NIGHT, 100, name="one")
+    job.write_input(NIGHT, 100, name="two")
+    go(job, environment)
+    broken.write_bytes(b"PAR1")
+    assert go(job, environment).outcome is Outcome.PARTIAL
+    assert len(ids(job)) == 200
+
+
+def test_what_else_is_in_the_output_folder_stays(job: TinyJob, environment: Environment) -> None:
+    """Only names that are a part's of this input are ours."""
+    job.write_input(NIGHT, 100)
+    folder = job.folder / "scored" / f"date={NIGHT}"
+    for name in ("other-0-1.parquet", "drop.parquet", "drop-x-1.parquet"):
+        job.write(folder / name, rows_table(1, prefix=name, seed=0))
+    (folder / "readme.txt").write_text("mine")
+    go(job, environment)
+    assert {path.name for path in folder.iterdir()} >= {"readme.txt", "other-0-1.parquet", "drop.parquet", "drop-x-1.parquet"}
+
+
+def test_two_jobs_cannot_share_an_output_folder(job: TinyJob, environment: Environment) -> None:
+    """They would replace each other's predictions; the one that comes second is refused, and the first goes on."""
+    job.write_input(NIGHT, 100)
+    go(job, environment)
+    job.edit({'name = "tiny"': 'name = "second"'})
+    refused = go(job, environment)
+    assert refused.outcome is Outcome.FAILED
+    assert "job 'tiny' has its predictions there" in (refused.reason or "")
+    job.edit({'name = "second"': 'name = "tiny"'})
+    assert go(job, environment).parts_skipped == 1
