@@ -23,7 +23,7 @@ check: $(HOME_DIR)/.ready  ## format, lint, types, generated documents
 docs: $(HOME_DIR)/.ready  ## write the generated parts of the README
 	$(BIN)/python -m jobs.reference
 
-bench: $(HOME_DIR)/.ready  ## ratios against what people write by hand, measured side by side
+bench: $(HOME_DIR)/.ready $(HOME_DIR)/.tools  ## ratios against what people write by hand, measured side by side
 	$(BIN)/python -m benchmarks
 
 clean:  ## remove everything that was made

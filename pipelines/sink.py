@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from pipelines.errors import DataError
 
 REJECTS_FOLDER = "_rejects"
+_REPEATED = ("prediction", "reason", "source")
 _TEMPORARY = re.compile(r"\..+\.batchgauge-[0-9a-f]{16}\.tmp")
 
 
@@ -84,7 +85,9 @@ def _staged(table: pa.Table, path: Path, compression: str) -> Iterator[Path]:
 
 
 def _write(table: pa.Table, file: IO[bytes], compression: str) -> None:
-    pq.write_table(table, file, compression=compression)
+    # Ids and scores hardly repeat: a dictionary of them takes time and room. Classes, reasons and file names do.
+    repeated = [name for name in _REPEATED if name in table.column_names]
+    pq.write_table(table, file, compression=compression, use_dictionary=repeated or False)
 
 
 def _flush(file: IO[bytes]) -> None:

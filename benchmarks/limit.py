@@ -1,0 +1,73 @@
+"""The limit: how fast this machine would be if nothing but decoding, forward and encoding took time.
+
+cores ÷ (one thread's seconds for each row of decode + forward at the best batch size + encode). No stacking, no
+softmax, no flushing, no waiting, and every core as fast as one alone: nobody gets there; the share says how near.
+"""
+
+from __future__ import annotations
+
+from time import perf_counter
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from benchmarks.rounds import Contender, Timing
+from benchmarks.workload import SEED, WIDTH, Workload
+from monitoring.resources import available_cores
+from pipelines import tuning
+
+LIMIT = "limit"
+BATCH_SIZES = (512, 1024, 2048, 4096, 8192, 16_384)
+_FORWARD_ROWS = 262_144
+"""Rows inferred at each batch size."""
+
+
+def limit(workload: Workload) -> Contender:
+    """The seconds that all rows would take at the limit: its parts are measured, and added up."""
+    sizes = ", ".join(f"{rows:,}" for rows in BATCH_SIZES)
+    settings = f"{available_cores()} cores ÷ one thread's decode + forward at the best of {sizes} rows + encode"
+    return Contender(LIMIT, settings, lambda: _seconds(workload))
+
+
+def _seconds(workload: Workload) -> Timing:
+    model = workload.model()
+    with tuning.kernel_threads(1):
+        forward, batch_rows = min((_forward_seconds(model, rows), rows) for rows in BATCH_SIZES)
+        each = _decode_seconds(workload) + forward + _encode_seconds(workload)
+    seconds = each * workload.rows / available_cores()
+    return Timing(seconds, seconds, batch_rows)
+
+
+def _decode_seconds(workload: Workload) -> float:
+    """For each row: one row group after the other, each forgotten before the next."""
+    started = perf_counter()
+    with pq.ParquetFile(workload.input) as file:
+        for group in range(file.num_row_groups):
+            file.read_row_group(group, use_threads=False)
+    return (perf_counter() - started) / workload.rows
+
+
+def _forward_seconds(model: torch.nn.Module, batch_rows: int) -> float:
+    """For each row: the same batch again and again, ready in memory, in the layout that is cheapest to fill."""
+    rows = torch.randn(WIDTH, batch_rows, generator=torch.Generator().manual_seed(SEED)).T
+    batches = _FORWARD_ROWS // batch_rows
+    with torch.inference_mode():
+        model(rows)
+        started = perf_counter()
+        for _ in range(batches):
+            model(rows)
+    return (perf_counter() - started) / (batches * batch_rows)
+
+
+def _encode_seconds(workload: Workload) -> float:
+    """For each row: id, prediction and score as zstd Parquet, in memory. Dictionaries only where values repeat."""
+    scores = np.random.default_rng(SEED).random(workload.group_rows, dtype=np.float32)
+    started = perf_counter()
+    for first in range(0, workload.rows, workload.group_rows):
+        rows = min(workload.group_rows, workload.rows - first)
+        predictions = (scores[:rows] >= 0.5).astype(np.int64)  # noqa: PLR2004  as the job decides
+        table = pa.table({"id": np.arange(first, first + rows), "prediction": predictions, "score": scores[:rows]})
+        pq.write_table(table, pa.BufferOutputStream(), compression="zstd", use_dictionary=["prediction"])
+    return (perf_counter() - started) / workload.rows

@@ -1,0 +1,88 @@
+"""Accuracy and recall of 400 slices: `pipelines.holdout` against pandas, on the same rows, already in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from time import perf_counter
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd  # type: ignore[import-untyped]  # it publishes no types
+import pyarrow as pa
+from sklearn.metrics import accuracy_score, recall_score
+
+from benchmarks.rounds import Contender, Timing
+from benchmarks.workload import CLASSES, SEED
+from pipelines.holdout import HoldoutCounter, HoldoutCounts
+from pipelines.settings import HoldoutSettings
+
+SLICES = 400
+HOLDOUT, SKLEARN_LOOP, GROUPBY_MEANS = "holdout", "scikit-learn loop", "groupby means"
+_PART_ROWS = 131_072
+
+Quality = Mapping[str, tuple[float | None, float | None]]
+"""Accuracy and recall by slice; None where there is nothing to divide by."""
+
+
+class JudgedRows:
+    """Rows with their true and predicted class and a slice, random from a fixed seed; nine of ten are predicted right.
+
+    `answers` has what each contender found in its last run.
+    """
+
+    def __init__(self, rows: int) -> None:
+        generator = np.random.default_rng(SEED)
+        truth = generator.integers(0, 2, rows)
+        self._predicted = np.where(generator.random(rows) < 0.9, truth, 1 - truth)  # noqa: PLR2004  nine of ten
+        region = pa.array([f"region {number}" for number in range(SLICES)]).take(pa.array(generator.integers(0, SLICES, rows)))
+        self._table = pa.table({"truth": truth, "region": region})
+        self._frame = self._table.to_pandas().assign(predicted=self._predicted)
+        self.answers: dict[str, Quality] = {}
+
+    def contenders(self) -> tuple[Contender, ...]:
+        """All of them."""
+        counting = f"HoldoutCounter, parts of {_PART_ROWS:,} rows, one thread; with bounds, confusion and the whole"
+        looping = "DataFrame.groupby, then accuracy_score and recall_score of numpy arrays for each slice"
+        return (
+            self._contender(HOLDOUT, counting, lambda: _counted(self._table, self._predicted)),
+            self._contender(SKLEARN_LOOP, looping, lambda: _looped(self._frame)),
+            self._contender(GROUPBY_MEANS, "two vectorised groupby means, no loop", lambda: _grouped(self._frame)),
+        )
+
+    def _contender(self, name: str, settings: str, judge: Callable[[], Quality]) -> Contender:
+        def run() -> Timing:
+            started = perf_counter()
+            self.answers[name] = judge()
+            seconds = perf_counter() - started
+            return Timing(seconds, seconds)
+
+        return Contender(name, settings, run)
+
+
+def _counted(table: pa.Table, predicted: npt.NDArray[np.int64]) -> Quality:
+    settings = HoldoutSettings(name="judged", path="in memory", label="truth", slices=("region",), max_slices=SLICES)
+    counter = HoldoutCounter(settings, CLASSES, "binary")
+    counts = HoldoutCounts.empty()
+    for first in range(0, len(table), _PART_ROWS):
+        counts += counter.count(table.slice(first, _PART_ROWS), predicted[first : first + _PART_ROWS])
+    report = counter.report(counts, evaluated_at=0.0, rejected={}, seconds=0.0)
+    return {
+        found.value: (found.accuracy.value if found.accuracy else None, found.recall.value if found.recall else None)
+        for found in report.slices
+    }
+
+
+def _looped(frame: pd.DataFrame) -> Quality:
+    found = {}
+    for name, rows in frame.groupby("region", sort=False):
+        truth, predicted = rows["truth"].to_numpy(), rows["predicted"].to_numpy()
+        recall = recall_score(truth, predicted, zero_division=np.nan)
+        found[str(name)] = (float(accuracy_score(truth, predicted)), None if np.isnan(recall) else float(recall))
+    return found
+
+
+def _grouped(frame: pd.DataFrame) -> Quality:
+    right, positive = frame["truth"] == frame["predicted"], frame["truth"] == 1
+    accuracies = right.groupby(frame["region"], sort=False).mean()
+    recalls = right[positive].groupby(frame["region"][positive], sort=False).mean().to_dict()
+    return {name: (value, recalls.get(name)) for name, value in accuracies.items()}
