@@ -5,10 +5,15 @@ Nothing heavy is imported before a command needs it: `--help`, `validate`, `list
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from datetime import datetime
 from importlib.metadata import version as installed_version
+from io import TextIOWrapper
 from pathlib import Path
+from signal import SIGINT
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
@@ -26,6 +31,7 @@ if TYPE_CHECKING:
     from pipelines.cancellation import Cancellation
     from pipelines.report import Outcome, Trigger
 
+EXIT_BASE = 128
 FAILED, USAGE, PARTIAL, BREACH, SKIPPED = 1, 2, 3, 4, 5
 
 EXIT_CODES = """
@@ -52,11 +58,16 @@ Json = Annotated[bool, typer.Option("--json", help="Report as JSON on stdout.")]
 
 def main() -> NoReturn:
     """Run the command; an error that we know is one clear message and an exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal or log that knows ASCII only must not end a good run
     try:
         app()
     except BatchgaugeError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(USAGE if isinstance(error, SpecError) else FAILED)
+    except KeyboardInterrupt:
+        sys.exit(EXIT_BASE + SIGINT)
     sys.exit(0)
 
 
@@ -106,7 +117,8 @@ def run(
     with stopping(cancellation) as stop:
         result = _run(request, cancellation)
     breached = breaches(result.report, loaded.thresholds)
-    _show(run_summary(result, breached), run_document(result, breached), json=json)
+    with _printing_may_fail():
+        _show(run_summary(result, breached), run_document(result, breached), json=json)
     code = _exit_code(result.report.outcome, breached=bool(breached) and fail_on_breach)
     # A signal that came when the work was done (only the push was left) has stopped nothing.
     raise typer.Exit(stop.exit_code if stop.exit_code and code == FAILED else code)
@@ -255,8 +267,21 @@ def _run(request: RunRequest, cancellation: Cancellation) -> RunResult:
     from jobs.progress import watching
     from jobs.run import run as run_job  # the import that brings in torch
 
-    with watching(request.spec.job.name, _stderr()) as observer:
+    # What a model's code prints is a message: stdout is for the report.
+    with watching(request.spec.job.name, _stderr()) as observer, redirect_stdout(sys.stderr):
         return run_job(request, observer=observer, cancellation=cancellation)
+
+
+@contextmanager
+def _printing_may_fail() -> Iterator[None]:
+    """A full disk or a reader that went away can't change what the run's exit code says."""
+    try:
+        yield
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter fails on it once more when it ends
+        typer.echo(f"warning: the report could not be printed: {error.strerror}; 'batchgauge history' has it", err=True)
 
 
 def _exit_code(outcome: Outcome, *, breached: bool) -> int:
@@ -285,8 +310,6 @@ def _load(file: Path) -> JobSpec:
 
 
 def _environment() -> Environment:
-    import os
-
     from jobs.environment import read
 
     return read(os.environ)
@@ -312,11 +335,16 @@ def _stderr() -> Console:
 def _show(table: RenderableType, document: object, *, json: bool) -> None:
     from rich.console import Console
 
+    if sys.stdout is None:
+        return  # closed by whoever started us
     if json:
         _print_json(document)
     else:
         # Not a terminal: no wrapping, or a log would be cut into pieces. And a job's words are no markup.
-        Console(width=None if sys.stdout.isatty() else 1000, highlight=False, markup=False, emoji=False).print(table)
+        console = Console(width=None if sys.stdout.isatty() else 1000, highlight=False, markup=False, emoji=False)
+        with console.capture() as printed:  # rich would answer a broken pipe by ending the process with 1
+            console.print(table)
+        sys.stdout.write(printed.get())
 
 
 def _print_json(document: object) -> None:

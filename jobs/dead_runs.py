@@ -7,7 +7,7 @@ from time import time
 from monitoring.ledger import Ledger, LockHeld
 from monitoring.state import JobState
 
-DEAD = "the process died before it could finish the run (killed, out of memory, or power lost)"
+DEAD = "the process died before it could finish the run (killed, out of memory, power lost, or no way to write the ledger)"
 
 
 def settled_state(ledger: Ledger, job: str) -> JobState:

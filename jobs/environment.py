@@ -62,12 +62,19 @@ def read(variables: Mapping[str, str]) -> Environment:
             hint = f"; did you mean {near[0]}?" if near else f"; known: {', '.join(sorted(known))}"
             raise SpecError(f"environment variable {name}: unknown{hint}")
     return Environment(
-        ledger=variables.get(f"{PREFIX}LEDGER") or str(user_state_path("batchgauge") / "ledger.db"),
+        ledger=variables.get(f"{PREFIX}LEDGER") or _default_ledger(),
         gateway=_gateway(variables.get(f"{PREFIX}GATEWAY")),
         textfile=variables.get(f"{PREFIX}TEXTFILE"),
         ca_file=variables.get(f"{PREFIX}CA_FILE"),
         credentials=_credentials(variables),
     )
+
+
+def _default_ledger() -> str:
+    try:
+        return str(user_state_path("batchgauge") / "ledger.db")
+    except RuntimeError as error:  # a user without a home, as in many containers
+        raise SpecError(f"this user has no home folder: set {PREFIX}LEDGER to a path for the ledger") from error
 
 
 def _gateway(url: str | None) -> str | None:

@@ -94,7 +94,7 @@ def watching(job: str, console: Console) -> Iterator[Observer]:
     if console.is_terminal:
         columns = (
             SpinnerColumn(),
-            TextColumn("{task.fields[job]}: {task.description}"),
+            TextColumn("{task.fields[job]}: {task.description}", markup=False),
             BarColumn(),
             TextColumn("{task.completed:,.0f} of {task.fields[rows]:,} rows"),
             TimeRemainingColumn(),

@@ -142,11 +142,16 @@ def _report(
         elapsed_seconds=elapsed_seconds,
         scoring_seconds=pipeline.scoring_seconds if pipeline else 0.0,
         outcome=outcome,
-        reason=reason,
+        reason=None if reason is None else _recordable(reason),
         resources=resources or ResourceReport(),
-        warnings=warnings,
+        warnings=tuple(map(_recordable, warnings)),
     )
     return report if pipeline is None else pipeline.filled_in(report)
+
+
+def _recordable(text: str) -> str:
+    """Somebody else's words may hold what is no UTF-8, such as a file name: the ledger could not keep them."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 @contextmanager

@@ -1,7 +1,11 @@
-"""SIGTERM and SIGINT ask a run to stop; the first lets the parts in hand finish if they are quick, a second doesn't."""
+"""SIGTERM and SIGINT ask a run to stop; the first lets the parts in hand finish if they are quick, a second doesn't.
+
+A third ends the process at once.
+"""
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +15,7 @@ from pipelines.cancellation import Cancellation
 
 GRACE_SECONDS = 5.0
 EXIT_BASE = 128
+_PATIENCE = 2
 
 
 class Stop:
@@ -18,6 +23,7 @@ class Stop:
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
+        self.count = 0
 
     @property
     def exit_code(self) -> int | None:
@@ -31,6 +37,11 @@ def stopping(cancellation: Cancellation) -> Iterator[Stop]:
     stop = Stop()
 
     def request(number: int, _frame: FrameType | None) -> None:
+        stop.count += 1
+        if stop.count > _PATIENCE:
+            # A batch that never ends can't be stopped between two batches. Nothing is lost: parts are committed whole,
+            # and whoever looks next settles the run.
+            os._exit(EXIT_BASE + number)
         grace = GRACE_SECONDS if stop.signal is None else 0.0
         stop.signal = stop.signal or signal.Signals(number)
         cancellation.request(f"stopped by {stop.signal.name}", grace_seconds=grace)

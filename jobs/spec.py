@@ -27,16 +27,27 @@ from pydantic import (
 
 from jobs import cron
 from jobs.environment import Environment
+from jobs.paths import reads
 from jobs.spec_errors import explain
 from monitoring.gateway import checked_url
 from monitoring.names import LABEL_NAME, RESERVED_LABELS
 from monitoring.state import Destination, JobDefinition, Thresholds
 from pipelines.errors import PushError, SpecError
-from pipelines.settings import Entrypoint, PipelineSettings, Settings, Text
+from pipelines.settings import (
+    Entrypoint,
+    HoldoutSettings,
+    InputSettings,
+    OutputSettings,
+    PipelineSettings,
+    Settings,
+    Text,
+)
 
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 _DURATION_PATTERN = r"^(\d+d)?(\d+h)?(\d+m)?(\d+s)?$"
 _MAX_NAME = 200
+_LONGEST_SECONDS = 3650 * 86_400
+_FIRST_DAY, _TWO_YEARS = date(2000, 1, 1), 731
 
 
 def _seconds(value: object) -> float:
@@ -44,7 +55,10 @@ def _seconds(value: object) -> float:
     if match is None or not any(match.groups()):
         raise ValueError("must be a duration such as '90s', '30m', '2h', '1h30m' or '7d'")
     days, hours, minutes, seconds = (int(group or 0) for group in match.groups())
-    return timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds).total_seconds()
+    total = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+    if total > _LONGEST_SECONDS:
+        raise ValueError("must not be longer than ten years")
+    return float(total)
 
 
 def _positive_seconds(value: object) -> float:
@@ -161,6 +175,11 @@ class JobSpec(PipelineSettings):
             dated(holdout.path)
         if dated(self.input.path) and not dated(self.output.path):
             raise ValueError("input.path has {date} and output.path has not: each day would replace the day before")
+        inputs: dict[str, str] = {}
+        for day in (_FIRST_DAY + timedelta(days=age) for age in range(_TWO_YEARS)):
+            drop, folder = self.input.path.format(date=day), self.output.path.format(date=day)
+            if inputs.setdefault(folder, drop) != drop:
+                raise ValueError(f"output.path is {folder!r} for {day} and for another day too: one would replace the other")
         return self
 
     @model_validator(mode="after")
@@ -253,8 +272,8 @@ def dated(template: str) -> bool:
 
 def load(file: Path) -> JobSpec:
     """The validated job file. Raises `SpecError` that lists everything that is wrong with it."""
-    path = file.absolute()
     try:
+        path = file.absolute()
         raw: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
@@ -266,7 +285,10 @@ def load(file: Path) -> JobSpec:
     except ValidationError as error:
         raise SpecError(explain(error, raw, file, JobSpec)) from None  # its text would repeat every value
     spec._path = path  # noqa: SLF001  a fact about the file, not a key in it
-    return _absolute(spec)
+    try:
+        return _absolute(spec)
+    except RuntimeError as error:  # `~name` of nobody
+        raise SpecError(f"{file}: a path begins with the home folder of a user who isn't known here: {error}") from error
 
 
 def _absolute(spec: JobSpec) -> JobSpec:
@@ -276,12 +298,18 @@ def _absolute(spec: JobSpec) -> JobSpec:
     def under_root(section: Settings, *keys: str) -> dict[str, str]:
         return {key: _under(base, value) for key in keys if (value := getattr(section, key)) is not None}
 
+    # Where the job lies is no template, whatever braces its folders have in their names.
+    template_base = Path(root.replace("{", "{{").replace("}", "}}"))
+
+    def under_template(section: InputSettings | OutputSettings | HoldoutSettings) -> dict[str, str]:
+        return {"path": _under(template_base, section.path)}
+
     resolved = spec.model_copy(
         update={
             "model": spec.model.model_copy(update=under_root(spec.model, "weights", "path")),
-            "input": spec.input.model_copy(update=under_root(spec.input, "path")),
-            "output": spec.output.model_copy(update=under_root(spec.output, "path")),
-            "holdout": tuple(h.model_copy(update=under_root(h, "path")) for h in spec.holdout),
+            "input": spec.input.model_copy(update=under_template(spec.input)),
+            "output": spec.output.model_copy(update=under_template(spec.output)),
+            "holdout": tuple(h.model_copy(update=under_template(h)) for h in spec.holdout),
             "push": spec.push.model_copy(update=under_root(spec.push, "textfile", "ca_file")),
         }
     )
@@ -295,9 +323,10 @@ def _under(base: Path, path: str) -> str:
 
 
 def _check_output_apart(spec: JobSpec) -> None:
-    """A recursive input folder that holds the output would score its own predictions."""
-    output = Path(spec.output.path)
+    """An input that has the output in it would score its own predictions."""
+    day = date(2000, 1, 1)
+    output = os.path.realpath(spec.output.path.format(date=day))
     readers = [("input.path", spec.input.path), *((f"holdout {h.name!r} path", h.path) for h in spec.holdout)]
     for key, path in readers:
-        if output == Path(path) or Path(path) in output.parents:
-            raise SpecError(f"{spec.path}: output.path {str(output)!r} lies inside {key} {path!r}; put it beside")
+        if reads(os.path.realpath(path.format(date=day)), output):
+            raise SpecError(f"{spec.path}: output.path {spec.output.path!r} lies inside {key} {path!r}; put it beside")

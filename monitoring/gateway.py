@@ -169,6 +169,7 @@ class Gateway:
     def _refusal(self, answer: _Answer) -> str:
         """The gateway's own words, which are in the body only."""
         words = " ".join(answer.body.decode(errors="replace").split())[:_QUOTED_CHARACTERS]
+        words = "".join(character if character.isprintable() else "�" for character in words)
         return self._credentials.hidden_in(f"HTTP {answer.status}" + (f": {words}" if words else ""))
 
     def _check_taken(self, answer: _Answer, what: str) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from monitoring import exposition, textfile
 from monitoring.gateway import Credentials, Gateway
 from monitoring.ledger import Ledger, LockHeld
-from monitoring.state import Destination, JobState
+from monitoring.state import Destination, JobState, PushedGroup
 from pipelines.errors import BatchgaugeError, PushError
 
 Clock = Callable[[], float]
@@ -53,7 +53,8 @@ def deliver(
             state, at = ledger.state(job), clock()
             destinations = _send(state, at, credentials, end)
             if destinations:
-                ledger.mark_pushed(job, sequence=state.sequence, at=at)
+                group_now = _replace_group(state, credentials, end)
+                ledger.mark_pushed(job, sequence=state.sequence, at=at, group=group_now)
             return Delivery(job, state.sequence, at, destinations)
     except PushError as error:
         ledger.mark_push_failed(job, error=str(error), at=clock())
@@ -121,6 +122,21 @@ def _send(state: JobState, at: float, credentials: Credentials | None, end: floa
         message = f"job {job!r}: " + "; ".join(map(str, failures))
         raise PushError(message, permanent=all(failure.permanent for failure in failures)) from failures[0]
     return tuple(sent)
+
+
+def _replace_group(state: JobState, credentials: Credentials | None, end: float) -> PushedGroup | None:
+    """The group that holds the state now; the one that held it before is deleted if its labels were others.
+
+    Or `sum` over the job's counters would count twice. A group on another gateway is left alone: that gateway may be gone.
+    """
+    destination, before = state.definition.destination, state.pushed_group
+    if destination.gateway is None:
+        return None
+    gateway = _gateway(destination, credentials)
+    now = PushedGroup(gateway.url, group(state.definition.job, destination))
+    if before is not None and before.gateway == now.gateway and before.labels != now.labels:
+        gateway.delete(before.labels, deadline_seconds=end - time.monotonic())
+    return now
 
 
 def _gateway(destination: Destination, credentials: Credentials | None) -> Gateway:

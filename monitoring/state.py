@@ -33,6 +33,14 @@ class Destination:
 
 
 @dataclass(frozen=True, slots=True)
+class PushedGroup:
+    """A group on a gateway that holds a job's state; `labels` is its grouping key, `job` included."""
+
+    gateway: str
+    labels: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class JobDefinition:
     """A job as its file describes it, as far as monitoring needs to know."""
 
@@ -82,6 +90,7 @@ class JobState:
     next_expected_at: float | None = None
     pushed_sequence: int = 0
     pushed_at: float | None = None
+    pushed_group: PushedGroup | None = None
     push_error: str | None = None
 
     @property

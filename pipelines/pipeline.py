@@ -18,7 +18,16 @@ from pipelines.engines import Engine
 from pipelines.engines.local import LocalEngine
 from pipelines.errors import DataError, ModelError
 from pipelines.holdout import HoldoutCounter, HoldoutCounts
-from pipelines.report import HoldoutReport, ModelReport, PartReport, RunReport, Stage, exact_quantiles
+from pipelines.report import (
+    HoldoutReport,
+    ModelReport,
+    PartReport,
+    Reason,
+    Rejection,
+    RunReport,
+    Stage,
+    exact_quantiles,
+)
 from pipelines.scoring import Scorer
 from pipelines.settings import HoldoutSettings, PipelineSettings
 from pipelines.source import Part, Plan
@@ -166,12 +175,29 @@ class Pipeline:
 
     def _account(self, plan: Plan, *, files: int) -> None:
         for rejection in plan.rejections:
-            self.tally.reject(rejection.source, rejection.error)
+            self._reject(rejection)
         if plan.rejections and len(plan.rejections) == files:
             raise DataError(f"no input file can be scored; the first of {files}: {plan.rejections[0].error}")
         if not plan.parts and not plan.rejections and self._settings.input.empty == "fail":
             raise DataError(f"input.path {self._settings.input.path}: {files} files with 0 rows{_EMPTY}")
         self.parts_planned = len(plan.parts)
+
+    def _reject(self, rejection: Rejection) -> None:
+        """Count a whole file as rejected; of one without a footer nobody knows the rows."""
+        report = PartReport(
+            name="",
+            source=rejection.source,
+            output="",
+            fingerprint="",
+            model="",
+            rows_read=rejection.rows,
+            rows_scored=0,
+            rows_rejected={Reason.SCHEMA: rejection.rows} if rejection.rows else {},
+            stage_seconds={},
+            error=rejection.error,
+        )
+        self._journal.add(report)
+        self.tally.add(report)
 
     def _todo(self, plan: Plan, model: str) -> tuple[Part, ...]:
         committed = self._journal.committed(self._settings.output.path)
@@ -195,7 +221,7 @@ class Pipeline:
         engine = self._engine(len(parts))
         for part in parts:
             try:
-                scorer.warm_up(part, kernel_threads=engine.threads_per_worker)
+                scorer.warm_up(part, self._cancellation, kernel_threads=engine.threads_per_worker)
             except DataError:
                 continue  # scoring it will say so, with its rows counted
             self.batch_rows = scorer.batch_rows

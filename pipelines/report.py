@@ -39,7 +39,8 @@ class Reason(StrEnum):
     """Why a row was not scored.
 
     null: a feature is null; nan, infinity: a feature is not finite (after the cast to the model's dtype);
-    output: the model returned NaN or infinity for it; unreadable: its part or file can't be read.
+    output: the model returned NaN or infinity for it; unreadable: its part can't be read; schema: its file
+    lacks a column, or has it with another type.
     """
 
     NULL = "null"
@@ -47,6 +48,7 @@ class Reason(StrEnum):
     INFINITY = "infinity"
     OUTPUT = "output"
     UNREADABLE = "unreadable"
+    SCHEMA = "schema"
 
 
 class Trigger(StrEnum):
@@ -183,10 +185,11 @@ class ModelReport:
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """An input file or part that was rejected whole, and why."""
+    """An input file or part that was rejected whole, and why; `rows` of a file, where its footer tells."""
 
     source: str
     error: str
+    rows: int = 0
 
 
 @dataclass(frozen=True, slots=True)

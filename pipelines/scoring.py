@@ -17,7 +17,7 @@ from pipelines import model, sink, source, tuning
 from pipelines.batches import Batch, Batches
 from pipelines.cancellation import Cancellation
 from pipelines.casting import REASONS
-from pipelines.errors import DataError, ModelError, SpecError
+from pipelines.errors import DataError, ModelError
 from pipelines.features import Features
 from pipelines.predictions import class_names, decode
 from pipelines.report import ModelReport, PartReport, Reason
@@ -25,7 +25,6 @@ from pipelines.settings import BatchSettings, ClassName, InputSettings, ModelSet
 from pipelines.source import Part, UnreadableError
 
 _DEFAULT_BATCH_ROWS = 1024
-_REJECTS_COLUMNS = ("reason", "source", "row")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +66,6 @@ class Scorer:
         self._input = input_settings
         self._output = output_settings
         self._batch = batch_settings
-        _check_names(input_settings.id, output_settings.columns)
         self._features = Features(input_settings, folder)
         self._model = model.load(model_settings, folder)
         self._columns: tuple[str, ...] = ()
@@ -110,22 +108,28 @@ class Scorer:
         else:
             self._columns = self._features.columns(schema)
 
-    def warm_up(self, part: Part, *, kernel_threads: int = 1) -> None:
+    def warm_up(self, part: Part, cancellation: Cancellation, *, kernel_threads: int = 1) -> None:
         """Run the part's first rows until the model is warm, and settle `batch_rows`. Nothing of it is counted.
 
         Raises:
             DataError: the part can't be read, or none of its first rows is valid; another part may do.
             ModelError: the model doesn't fit the data.
+            Cancelled: between two batches.
 
         """
+
+        def infer(batch: pa.RecordBatch) -> Any:
+            cancellation.check()
+            return self._infer(batch)
+
         rows = _record_batch(source.read(part, self._columns).slice(0, max(*tuning.SIZES, self.batch_rows)), self._columns)
         first = rows.slice(0, self.batch_rows)
         with tuning.kernel_threads(kernel_threads):
-            if self._infer(first).predictions is None:
+            if infer(first).predictions is None:
                 raise DataError(f"{part.source}: none of its first {len(first)} rows is valid; check the feature columns")
             if self._batch.rows == "auto":
-                self.batch_rows = tuning.fastest(lambda size: self._infer(rows.slice(0, size)), available=len(rows))
-            self._infer(rows.slice(0, self.batch_rows))
+                self.batch_rows = tuning.fastest(lambda size: infer(rows.slice(0, size)), available=len(rows))
+            infer(rows.slice(0, self.batch_rows))
 
     def score(self, part: Part, cancellation: Cancellation) -> PartReport:
         """Score one part and put its predictions (and rejects) in the output folder.
@@ -141,7 +145,7 @@ class Scorer:
         try:
             table, batches = self._run(part, self._input.id, cancellation)
         except UnreadableError as error:
-            return self._report(part, {Reason.UNREADABLE: part.rows}, error=str(error))
+            return self._report(part, {Reason.UNREADABLE: part.rows}, error=_located(part, error))
         started = perf_counter()
         self._write(part, table, batches)
         batches.write_seconds = perf_counter() - started
@@ -199,7 +203,7 @@ class Scorer:
         folder = Path(self._output.path)
         path = folder / part.name
         sink.write_part(
-            self._predictions_table(table.filter(pa.array(reasons == 0)), batches),
+            sink.signed(self._predictions_table(table.filter(pa.array(reasons == 0)), batches), part.source),
             path,
             compression=self._output.compression,
             rejects=_rejects_table(table, reasons, part) if reasons.any() else None,
@@ -257,11 +261,11 @@ def _lists(values: np.ndarray[Any, Any]) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values.reshape(-1)))
 
 
-def _check_names(ids: Sequence[str], columns: Sequence[str]) -> None:
-    names = [*ids, *columns, *_REJECTS_COLUMNS]
-    for name in names:
-        if names.count(name) > 1:
-            raise SpecError(f"column {name!r} would be written twice: rename it in input.id or output.columns")
+def _located(part: Part, error: Exception) -> str:
+    """The error with the file and row groups it is about, unless it names the file itself."""
+    if part.source in str(error):
+        return str(error)
+    return f"{part.source}, row groups {part.first_group} to {part.last_group}: {error}"
 
 
 def _fingerprint(

@@ -47,7 +47,9 @@ def _not_blank(value: str) -> str:
 
 Entrypoint = Annotated[StrictStr, AfterValidator(_entrypoint)]
 Text = Annotated[StrictStr, AfterValidator(_not_blank)]
-ClassName = StrictInt | StrictBool | StrictStr
+ClassName = Annotated[StrictInt, Field(ge=-(2**63), lt=2**63)] | StrictBool | StrictStr
+REJECTS_COLUMNS = ("reason", "source", "row")
+"""What a rejects file has beside the id columns."""
 
 
 class ModelSettings(Settings):
@@ -147,9 +149,12 @@ class InputSettings(Settings):
         "fail", description="No files or no rows: `fail` the run (an empty drop is usually a broken upstream), or `allow` it."
     )
     part_rows: int = Field(
-        131_072, gt=0, description="A part is consecutive row groups of one file, up to this many rows (at least one group)."
+        131_072,
+        gt=0,
+        lt=2**63,
+        description="A part is consecutive row groups of one file, up to this many rows (at least one group).",
     )
-    lag_days: int = Field(0, ge=0, description="The default logical date is the scheduled day less this many days.")
+    lag_days: int = Field(0, ge=0, le=36_500, description="The default logical date is the scheduled day less this many days.")
 
 
 class OutputSettings(Settings):
@@ -170,10 +175,10 @@ class OutputSettings(Settings):
 class BatchSettings(Settings):
     """How the machine is used."""
 
-    rows: Annotated[int, Field(gt=0)] | Auto = Field(
+    rows: Annotated[int, Field(gt=0, lt=2**31)] | Auto = Field(
         "auto", description="Rows in a batch, or `auto`: the fastest of a few sizes, measured on the real model and data."
     )
-    workers: Annotated[int, Field(gt=0)] | Auto = Field(
+    workers: Annotated[int, Field(gt=0, le=1024)] | Auto = Field(
         "auto", description="Parts worked on at once, or `auto`: one for each core (one for an accelerator)."
     )
     keep_runs: int = Field(
@@ -238,6 +243,15 @@ class PipelineSettings(Settings):
     output: OutputSettings
     batch: BatchSettings = Field(default_factory=BatchSettings)
     holdout: tuple[HoldoutSettings, ...] = ()
+
+    @model_validator(mode="after")
+    def _columns_differ(self) -> Self:
+        names = [*self.input.id, *self.output.columns, *REJECTS_COLUMNS]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            message = f"column {twice!r} would be written twice: rename it in input.id or output.columns"
+            raise ValueError(message)
+        return self
 
     @model_validator(mode="after")
     def _names_differ(self) -> Self:

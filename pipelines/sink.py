@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from pipelines.errors import DataError
 
 REJECTS_FOLDER = "_rejects"
+_SOURCE = b"batchgauge.source"
 _REPEATED = ("prediction", "reason", "source")
 _TEMPORARY = re.compile(r"\..+\.batchgauge-[0-9a-f]{16}\.tmp")
 
@@ -41,6 +42,21 @@ def write_part(
         elif rejects_path is not None:
             _remove(rejects_path)
         _publish(predictions, path)
+
+
+def signed(table: pa.Table, source: str) -> pa.Table:
+    """The table with a mark inside that says which input file it stands for, so that nobody else's is ever removed."""
+    return table.replace_schema_metadata({**(table.schema.metadata or {}), _SOURCE: source.encode(errors="surrogateescape")})
+
+
+def source_of(path: Path) -> str | None:
+    """The input file that a predictions file stands for; None when it isn't ours, or can't be read."""
+    try:
+        metadata = pq.read_metadata(path).metadata or {}
+    except (OSError, pa.ArrowException):
+        return None
+    source: bytes | None = metadata.get(_SOURCE)
+    return None if source is None else source.decode(errors="surrogateescape")
 
 
 def rejects_path(path: Path, folder: Path) -> Path:

@@ -93,13 +93,15 @@ def plan(files: Sequence[InputFile], *, check_schema: Callable[[pa.Schema], None
     parts: list[Part] = []
     rejections: list[Rejection] = []
     for file in files:
+        rows = 0
         try:
             footer, metadata = _footer(file.path)
-            if metadata.num_rows:
+            rows = metadata.num_rows
+            if rows:
                 _check_schema(file.path, metadata.schema.to_arrow_schema(), check_schema)
             parts += _cut(file, footer, metadata, part_rows)
         except (DataError, pa.ArrowException, OSError) as error:
-            rejections.append(Rejection(_printable(file.path), str(error)))
+            rejections.append(Rejection(_printable(file.path), str(error), rows))
     return Plan(tuple(parts), tuple(rejections))
 
 

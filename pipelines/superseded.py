@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Protocol
 
+from pipelines import sink
 from pipelines.source import InputFile
 
-_PART = re.compile(r"(?P<stem>.+)-\d+-\d+\.parquet")
+_PART = re.compile(r".+-\d+-\d+\.parquet")
 
 
 class Sourced(Protocol):
@@ -43,17 +44,13 @@ def superseded(
         return source in complete or (whole_drop and not rejected and source not in found)
 
     known = {path for path, part in committed.items() if outdated(part.source)}
-    return {*known, *_on_disk(complete.values(), folder)} - current
+    return {*known, *_on_disk(complete.values(), folder)} - current - found.keys()
 
 
-def _on_disk(files: Iterable[InputFile], folder: Path) -> Iterator[str]:
-    """Outputs of these files, by their names: of stem `x` they are `x-<first group>-<last group>.parquet`."""
-    stems: dict[Path, set[str]] = {}
-    for file in files:
-        place = folder / file.relative
-        stems.setdefault(place.parent, set()).add(place.stem)
-    for parent, names in stems.items():
+def _on_disk(files: Collection[InputFile], folder: Path) -> Iterator[str]:
+    """Outputs of these files that may never have been committed: named like a part, and saying so inside."""
+    sources = {str(file.path) for file in files}
+    for parent in {(folder / file.relative).parent for file in files}:
         for path in parent.glob("*.parquet") if parent.is_dir() else ():
-            match = _PART.fullmatch(path.name)
-            if match and match["stem"] in names:
+            if _PART.fullmatch(path.name) and sink.source_of(path) in sources:
                 yield str(path)

@@ -13,7 +13,7 @@ import pytest
 
 from monitoring.ledger import Ledger
 from monitoring.servers import Server
-from tests.tiny_job import TinyJob
+from tests.tiny_job import MODEL, TinyJob
 
 NIGHT = "2026-11-01"
 
@@ -110,6 +110,26 @@ def test_a_jobs_words_are_no_markup(batchgauge: Command, job: TinyJob) -> None:
     done = run_night(batchgauge, job)
     assert done.returncode == 0, done.stderr
     assert "v1 [/x] [red] (safetensors" in done.stdout
+
+
+def test_what_a_model_prints_is_not_in_the_report(batchgauge: Command, job: TinyJob) -> None:
+    """Stdout stays JSON whatever the model's author left in the code."""
+    job.write_input(NIGHT, 100)
+    (job.folder / "tiny.py").write_text(MODEL.replace("def build():", "def build():\n    print('debugging')"))
+    done = run_night(batchgauge, job, "--json")
+    assert json.loads(done.stdout)["run"]["outcome"] == "success"
+    assert "debugging" in done.stderr
+
+
+@pytest.mark.parametrize("redirection", ["> /dev/full", "| true", ">&-"])
+def test_a_report_that_cannot_be_printed_changes_no_exit_code(batchgauge: Command, job: TinyJob, redirection: str) -> None:
+    """The run was good, and it is recorded."""
+    job.write_input(NIGHT, 100)
+    command = f"batchgauge run {job.spec} --date {NIGHT} {redirection}; exit ${{PIPESTATUS[0]}}"
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    variables = batchgauge.environment | {"PATH": path, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(["/bin/bash", "-c", command], env=variables, capture_output=True, text=True, check=False)
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
 
 
 def test_it_works_from_a_folder_with_a_jobs_folder_of_its_own(batchgauge: Command, job: TinyJob, tmp_path: Path) -> None:

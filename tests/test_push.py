@@ -113,6 +113,14 @@ def test_a_forgotten_job_is_gone_from_gateway_folder_and_ledger(ledger: Ledger, 
     assert [file.name for file in (tmp_path / "text").iterdir()] == ["batchgauge_other.prom"]
 
 
+def test_changed_labels_leave_no_second_group_behind(ledger: Ledger, pushgateway: Server) -> None:
+    """Or every sum over the job would count it twice."""
+    for labels in ({"env": "dev"}, {"env": "prod", "team": "x"}):
+        register(ledger, Destination(gateway=pushgateway.url, labels=labels))
+        deliver(ledger, JOB)
+    assert [group.labels for group in Gateway(pushgateway.url).groups()] == [{"job": JOB, "env": "prod", "team": "x"}]
+
+
 def test_an_unknown_job_is_a_ledger_error(ledger: Ledger) -> None:
     """There is no state to push."""
     with pytest.raises(LedgerError, match="'nobody' is not in the ledger"):

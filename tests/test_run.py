@@ -224,6 +224,25 @@ def test_an_entrypoint_that_raises_fails_the_run_with_its_line(job: TinyJob, env
     assert "ZeroDivisionError: mine (tiny.py, line 2)" in (report.reason or "")
 
 
+def test_an_error_in_words_that_are_no_text_is_recorded_all_the_same(job: TinyJob, environment: Environment) -> None:
+    """A file name may hold any bytes, and an error may repeat it."""
+    job.write_input(NIGHT, 100)
+    (job.folder / "tiny.py").write_text("def build():\n    raise ValueError('bad \\udcff name')\n")
+    assert "bad \\udcff name" in (go(job, environment).report.reason or "")
+    assert state(environment).name == "failed"
+
+
+def test_a_file_with_another_schema_is_rejected_with_its_rows(job: TinyJob, environment: Environment) -> None:
+    """Its footer can be read, so none of its rows is missing from the account."""
+    good = job.write_input(NIGHT, 100)
+    job.write(good.with_name("other.parquet"), rows_table(70, prefix="other", seed=1).drop_columns("x"))
+    report = go(job, environment).report
+    assert report.outcome is Outcome.PARTIAL
+    assert (report.rows_read, report.rows_rejected) == (170, {Reason.SCHEMA: 70})
+    assert counter(environment, "inference_rows_rejected_total", "schema") == 70
+    assert "other.parquet" in report.rejections[0].error
+
+
 def test_an_entrypoint_that_exits_has_failed(job: TinyJob, environment: Environment) -> None:
     """Whatever code it exits with: cron must not read success."""
     job.write_input(NIGHT, 100)

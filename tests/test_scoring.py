@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 
 from pipelines.cancellation import Cancellation, Cancelled
 from pipelines.engines.local import LocalEngine
-from pipelines.errors import DataError, ModelError, SpecError
+from pipelines.errors import DataError, ModelError
 from pipelines.report import PartReport, Reason, Stage
 from pipelines.scoring import Scorer
 from pipelines.settings import BatchSettings, InputSettings, ModelSettings, OutputSettings
@@ -232,7 +232,7 @@ def test_a_part_that_cannot_be_read_is_reported_whole(folder: Path, tmp_path: Pa
     with pytest.raises(UnreadableError):
         scorer.predict(part, ("id",), Cancellation())
     with pytest.raises(DataError):
-        scorer.warm_up(part)
+        scorer.warm_up(part, Cancellation())
 
 
 def test_a_ragged_list_rejects_its_part_alone(folder: Path, tmp_path: Path) -> None:
@@ -304,7 +304,7 @@ def test_warming_up_settles_the_batch_size_and_the_classes(
     with pytest.raises(ModelError, match="number of classes is not known"):
         _ = scorer.classes
     threads = torch.get_num_threads()
-    scorer.warm_up(part)
+    scorer.warm_up(part, Cancellation())
     assert torch.get_num_threads() == threads
     assert scorer.batch_rows == expected
     assert scorer.classes == (0, 1, 2, 3)
@@ -316,7 +316,7 @@ def test_warming_up_needs_a_valid_row(folder: Path, tmp_path: Path) -> None:
     write(tmp_path, rows(10).set_column(1, "x0", pa.nulls(10, pa.float32())))
     scorer = make(folder, tmp_path)
     with pytest.raises(DataError, match=r"a\.parquet: none of its first 10 rows is valid"):
-        scorer.warm_up(parts_of(scorer, tmp_path)[0])
+        scorer.warm_up(parts_of(scorer, tmp_path)[0], Cancellation())
 
 
 def test_predict_says_what_score_writes(folder: Path, tmp_path: Path) -> None:
@@ -355,15 +355,6 @@ def test_a_model_of_another_width_says_the_shapes(folder: Path, tmp_path: Path) 
     write(tmp_path, rows(10).append_column("x9", pa.array(np.zeros(10))))
     with pytest.raises(ModelError, match=r"failed on inputs torch\.float32 \[10, 4\]"):
         score(make(folder, tmp_path), tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("ids", "columns"), [(("score",), ("score",)), (("id", "id"), ("score",)), (("row",), ("score",)), ((), ("score", "score"))]
-)
-def test_a_column_is_not_written_twice(folder: Path, tmp_path: Path, ids: Sequence[str], columns: Sequence[str]) -> None:
-    """Ids that clash with what is written beside them are refused before anything is read."""
-    with pytest.raises(SpecError, match="would be written twice"):
-        make(folder, tmp_path, input_id=ids, output_columns=columns)
 
 
 def test_the_fingerprint_is_of_what_decides_the_output(folder: Path, tmp_path: Path) -> None:

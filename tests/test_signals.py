@@ -47,6 +47,18 @@ def test_the_grace_runs_out() -> None:
         cancellation.check()
 
 
+def test_a_third_signal_ends_a_process_that_hangs() -> None:
+    """A batch that never ends can't be stopped between two batches."""
+    pid = os.fork()
+    if not pid:
+        with stopping(Cancellation()):
+            for _ in range(3):
+                os.kill(os.getpid(), signal.SIGTERM)
+        os._exit(0)
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 143
+
+
 def test_the_handlers_from_before_are_put_back() -> None:
     """After a run a signal does what it did before."""
     before = signal.getsignal(signal.SIGTERM)

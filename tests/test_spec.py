@@ -83,6 +83,14 @@ def test_the_logical_date_is_that_of_the_latest_scheduled_time(tmp_path: Path) -
         ('path = "inbox/date={date}"', 'path = "inbox/{date"', ["not a path template"]),
         ('path = "scored/date={date}"', 'path = "scored"', ["each day would replace the day before"]),
         ('path = "scored/date={date}"', 'path = "inbox/date={date}/out"', ["output.path", "lies inside input.path"]),
+        ('path = "scored/date={date}"', 'path = "inbox/date={date:%Y-%m-%d}/out"', ["lies inside input.path"]),
+        ('path = "inbox/date={date}"', 'path = "scored/date={date}/*.parquet"', ["lies inside input.path"]),
+        ('path = "inbox/date={date}"', 'path = "**/date={date}/part-*.parquet"', ["lies inside input.path"]),
+        ('path = "scored/date={date}"', 'path = "scored/{date:%Y-%m}"', ["for another day too"]),
+        ('schedule = "15 2 * * *"', 'grace = "999999999999d"', ["ten years"]),
+        ('schedule = "15 2 * * *"', 'root = "~nosuchuser/x"', ["home folder of a user"]),
+        ("part_rows = 100", "part_rows = 100\nlag_days = 10000000", ["input.lag_days"]),
+        ('id = ["id"]', 'id = ["id", "row"]', ["'row'", "written twice"]),
         (
             "[thresholds]",
             '[push]\ngateway = "http://me:hunter2@gw:9091"\n[thresholds]',
@@ -122,6 +130,21 @@ def test_a_file_that_is_missing_or_no_toml_is_named(tmp_path: Path) -> None:
     (tmp_path / "job.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(SpecError, match="can't read the job file"):
         load(tmp_path / "job.toml")
+
+
+def test_a_folder_with_braces_in_its_name_is_no_template(tmp_path: Path) -> None:
+    """Only what the job file says is."""
+    folder = tmp_path / "a{b}{date}"
+    folder.mkdir()
+    spec = load(write(folder)).for_date(date(2026, 3, 1))
+    assert spec.input.path == f"{folder}/inbox/date=2026-03-01"
+    assert spec.model.weights == f"{folder}/tiny.safetensors"
+
+
+def test_an_output_beside_a_glob_is_fine(tmp_path: Path) -> None:
+    """Only what the glob would find again is refused."""
+    text = SPEC.replace("inbox/date={date}", "*/in-{date}.parquet")
+    assert load(write(tmp_path, text)).output.path.startswith(str(tmp_path))
 
 
 def test_a_spec_is_frozen(tmp_path: Path) -> None:

@@ -122,14 +122,15 @@ def test_a_file_that_became_unreadable_keeps_its_predictions(job: TinyJob, envir
 
 
 def test_what_else_is_in_the_output_folder_stays(job: TinyJob, environment: Environment) -> None:
-    """Only names that are a part's of this input are ours."""
+    """Only a file that says inside that it stands for this input is ours, whatever it is called."""
     job.write_input(NIGHT, 100)
     folder = job.folder / "scored" / f"date={NIGHT}"
-    for name in ("other-0-1.parquet", "drop.parquet", "drop-x-1.parquet"):
+    foreign = ("other-0-1.parquet", "drop.parquet", "drop-2024-01.parquet")
+    for name in foreign:
         job.write(folder / name, rows_table(1, prefix=name, seed=0))
     (folder / "readme.txt").write_text("mine")
     go(job, environment)
-    assert {path.name for path in folder.iterdir()} >= {"readme.txt", "other-0-1.parquet", "drop.parquet", "drop-x-1.parquet"}
+    assert {path.name for path in folder.iterdir()} == {"readme.txt", "drop-0-0.parquet", *foreign}
 
 
 def test_two_jobs_cannot_share_an_output_folder(job: TinyJob, environment: Environment) -> None:

@@ -15,7 +15,7 @@ from monitoring.filenames import of_job
 from monitoring.ledger import counters, jobs, locks, parts, records, runs, schema
 from monitoring.ledger.records import CommittedPart, RunRecord, RunStart
 from monitoring.ledger.store import Store
-from monitoring.state import JobDefinition, JobState
+from monitoring.state import JobDefinition, JobState, PushedGroup
 from pipelines.report import ModelReport, Outcome, PartReport, RunReport
 
 
@@ -179,10 +179,10 @@ class Ledger:
 
     # Pushes. Neither changes the state that is shown, so neither raises the sequence.
 
-    def mark_pushed(self, job: str, *, sequence: int, at: float) -> None:
-        """Note that this revision of the job's state was delivered."""
+    def mark_pushed(self, job: str, *, sequence: int, at: float, group: PushedGroup | None = None) -> None:
+        """Note that this revision of the job's state was delivered, and which group of which gateway holds it."""
         with self._store.write() as connection:
-            jobs.mark_pushed(connection, job, sequence=sequence, at=at)
+            jobs.mark_pushed(connection, job, sequence=sequence, at=at, group=group)
 
     def mark_push_failed(self, job: str, *, error: str, at: float) -> None:
         """Note why the job's state was not delivered; it stays owed."""

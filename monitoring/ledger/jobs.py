@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, case, delete, insert, select, update
 
 from monitoring.ledger import counters, records, runs, schema
 from monitoring.ledger.store import upsert
-from monitoring.state import JobDefinition, JobState
+from monitoring.state import JobDefinition, JobState, PushedGroup
 from pipelines.errors import LedgerError
 from pipelines.report import HoldoutReport
 
@@ -100,6 +100,7 @@ def state(connection: Connection, job: str) -> JobState:
         next_expected_at=found.next_expected_at,
         pushed_sequence=found.pushed_sequence,
         pushed_at=found.pushed_at,
+        pushed_group=_pushed_group(job, found.pushed_group),
         push_error=found.push_error,
     )
 
@@ -116,10 +117,16 @@ def _quality(connection: Connection, definition: JobDefinition) -> dict[str, Hol
     }
 
 
-def mark_pushed(connection: Connection, job: str, *, sequence: int, at: float) -> None:
+def _pushed_group(job: str, text: str | None) -> PushedGroup | None:
+    return None if text is None else records.read(records.PUSHED_GROUP, text, f"the group of job {job!r}")
+
+
+def mark_pushed(connection: Connection, job: str, *, sequence: int, at: float, group: PushedGroup | None) -> None:
     """See `Ledger.mark_pushed`."""
     newest = case((_jobs.c.pushed_sequence > sequence, _jobs.c.pushed_sequence), else_=sequence)
     values = {"pushed_sequence": newest, "pushed_at": at, "push_error": None, "push_failed_at": None}
+    if group is not None:
+        values["pushed_group"] = records.written(records.PUSHED_GROUP, group, f"the group of job {job!r}")
     connection.execute(update(_jobs).where(_jobs.c.job == job).values(values))
 
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from monitoring.state import JobDefinition
+from monitoring.state import JobDefinition, PushedGroup
 from pipelines.errors import LedgerError
 from pipelines.report import HoldoutReport, ModelReport, Outcome, Reason, RunReport, Stage, Trigger
 
@@ -61,6 +61,7 @@ class CommittedPart:
     rows_scored: int
 
 
+PUSHED_GROUP = TypeAdapter(PushedGroup)
 DEFINITION = TypeAdapter(JobDefinition)
 MODEL = TypeAdapter(ModelReport)
 HOLDOUT = TypeAdapter(HoldoutReport)

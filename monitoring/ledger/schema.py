@@ -28,6 +28,7 @@ jobs = Table(
     Column("model", Text),
     Column("pushed_sequence", BigInteger, nullable=False),
     Column("pushed_at", Float),
+    Column("pushed_group", Text),
     Column("push_error", Text),
     Column("push_failed_at", Float),
 )

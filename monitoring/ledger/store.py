@@ -150,7 +150,7 @@ def _path(location: str | Path) -> Path:
     if isinstance(location, Path) or "://" not in location:
         if not str(location).strip():
             raise LedgerError("the ledger's location is empty; give a file with BATCHGAUGE_LEDGER")
-        return Path(location).expanduser().absolute()
+        return _absolute(Path(location))
     try:
         url = make_url(location)
     except (ArgumentError, ValueError) as error:
@@ -162,7 +162,16 @@ def _path(location: str | Path) -> Path:
         raise LedgerError(f"ledger {shown}: only SQLite is supported; write a path, or sqlite:////absolute/path")
     if not url.database or url.database == ":memory:" or url.query:
         raise LedgerError(f"ledger {shown}: must name a file and nothing else, as in sqlite:////absolute/path")
-    return Path(url.database).expanduser().absolute()
+    return _absolute(Path(url.database))
+
+
+def _absolute(path: Path) -> Path:
+    try:
+        return path.expanduser().absolute()
+    except (RuntimeError, OSError) as error:  # `~name` of nobody; a current folder that is gone
+        raise LedgerError(
+            f"ledger {path}: can't be made an absolute path ({error}); give one with BATCHGAUGE_LEDGER"
+        ) from error
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
