@@ -7,21 +7,20 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import redirect_stdout
 from datetime import datetime
 from importlib.metadata import version as installed_version
-from io import TextIOWrapper
 from pathlib import Path
 from signal import SIGINT
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from jobs import printing
 from pipelines.errors import BatchgaugeError, SpecError
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import Console
 
     from jobs.delivery import Push
     from jobs.environment import Environment
@@ -58,9 +57,7 @@ Json = Annotated[bool, typer.Option("--json", help="Report as JSON on stdout.")]
 
 def main() -> NoReturn:
     """Run the command; an error that we know is one clear message and an exit code."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal or log that knows ASCII only must not end a good run
+    printing.replace_unprintable()
     try:
         app()
     except BatchgaugeError as error:
@@ -117,8 +114,8 @@ def run(
     with stopping(cancellation) as stop:
         result = _run(request, cancellation)
     breached = breaches(result.report, loaded.thresholds)
-    with _printing_may_fail():
-        _show(run_summary(result, breached), run_document(result, breached), json=json)
+    with printing.may_fail():
+        printing.show(run_summary(result, breached), run_document(result, breached), as_json=json)
     code = _exit_code(result.report.outcome, breached=bool(breached) and fail_on_breach)
     # A signal that came when the work was done (only the push was left) has stopped nothing.
     raise typer.Exit(stop.exit_code if stop.exit_code and code == FAILED else code)
@@ -132,7 +129,7 @@ def validate(specs: SpecFiles, *, json: Json = False) -> None:
     checked = check(specs)
     rows = [{"spec": str(item.file), "job": item.job, "error": item.error} for item in checked]
     if json:
-        _print_json(rows)
+        printing.show_json(rows)
     for item in checked:
         if item.error:
             typer.echo(f"error: {item.error}", err=True)
@@ -155,7 +152,7 @@ def list_jobs(*, json: Json = False) -> None:
     if not states and not json:
         typer.echo("no jobs yet; 'batchgauge register SPEC' or 'batchgauge run SPEC' makes one known", err=True)
         return
-    _show(job_list(states, time()), [state_document(state) for state in states], json=json)
+    printing.show(job_list(states, time()), [state_document(state) for state in states], as_json=json)
 
 
 @app.command()
@@ -169,7 +166,7 @@ def status(job: JobName, *, json: Json = False) -> None:
 
     with _ledger() as ledger:
         state = settled_state(ledger, _job_name(job))
-    _show(job_status(state, time()), state_document(state), json=json)
+    printing.show(job_status(state, time()), state_document(state), as_json=json)
 
 
 @app.command()
@@ -185,7 +182,7 @@ def history(
 
     with _ledger() as ledger:
         runs = ledger.runs(_job_name(job), limit=limit)
-    _show(run_history(runs), history_document(runs), json=json)
+    printing.show(run_history(runs), history_document(runs), as_json=json)
 
 
 @app.command()
@@ -245,7 +242,7 @@ def schema() -> None:
     """Print the JSON Schema of a job file, for editors."""
     from jobs.spec import JobSpec
 
-    _print_json(JobSpec.model_json_schema())
+    printing.show_json(JobSpec.model_json_schema())
 
 
 @app.command()
@@ -259,7 +256,7 @@ def doctor(
     from jobs.summary import findings_table
 
     findings = examine(_load(spec) if spec else None, _environment())
-    _show(findings_table(findings), [finding.document() for finding in findings], json=json)
+    printing.show(findings_table(findings), [finding.document() for finding in findings], as_json=json)
     raise typer.Exit(0 if all(finding.ok for finding in findings) else FAILED)
 
 
@@ -270,18 +267,6 @@ def _run(request: RunRequest, cancellation: Cancellation) -> RunResult:
     # What a model's code prints is a message: stdout is for the report.
     with watching(request.spec.job.name, _stderr()) as observer, redirect_stdout(sys.stderr):
         return run_job(request, observer=observer, cancellation=cancellation)
-
-
-@contextmanager
-def _printing_may_fail() -> Iterator[None]:
-    """A full disk or a reader that went away can't change what the run's exit code says."""
-    try:
-        yield
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter fails on it once more when it ends
-        typer.echo(f"warning: the report could not be printed: {error.strerror}; 'batchgauge history' has it", err=True)
 
 
 def _exit_code(outcome: Outcome, *, breached: bool) -> int:
@@ -332,30 +317,9 @@ def _stderr() -> Console:
     return Console(stderr=True)
 
 
-def _show(table: RenderableType, document: object, *, json: bool) -> None:
-    from rich.console import Console
-
-    if sys.stdout is None:
-        return  # closed by whoever started us
-    if json:
-        _print_json(document)
-    else:
-        # Not a terminal: no wrapping, or a log would be cut into pieces. And a job's words are no markup.
-        console = Console(width=None if sys.stdout.isatty() else 1000, highlight=False, markup=False, emoji=False)
-        with console.capture() as printed:  # rich would answer a broken pipe by ending the process with 1
-            console.print(table)
-        sys.stdout.write(printed.get())
-
-
-def _print_json(document: object) -> None:
-    from jobs.documents import text
-
-    typer.echo(text(document))
-
-
 def _show_pushes(pushes: list[Push], *, json: bool) -> None:
     if json:
-        _print_json([push.document() for push in pushes])
+        printing.show_json([push.document() for push in pushes])
     for push in pushes:
         if push.error or not json:
             typer.echo(push.sentence(), err=True)

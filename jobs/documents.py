@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -16,11 +15,6 @@ from monitoring.state import JobState
 from pipelines.report import RunReport
 
 _RUN = TypeAdapter(RunReport)
-
-
-def text(document: object) -> str:
-    """A document as JSON text. NaN and infinity can't be in it: they are not JSON."""
-    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
 
 
 def run_document(result: RunResult, breaches: Iterable[Breach]) -> dict[str, Any]:
