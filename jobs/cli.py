@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from jobs import printing
+from jobs.signals import EXIT_BASE, stopping
 from pipelines.errors import BatchgaugeError, SpecError
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from pipelines.cancellation import Cancellation
     from pipelines.report import Outcome, Trigger
 
-EXIT_BASE = 128
 FAILED, USAGE, PARTIAL, BREACH, SKIPPED = 1, 2, 3, 4, 5
 
 EXIT_CODES = """
@@ -104,7 +104,6 @@ def run(
     from jobs.breaches import breaches
     from jobs.documents import run_document
     from jobs.request import RunRequest
-    from jobs.signals import stopping
     from jobs.summary import run_summary
     from pipelines.cancellation import Cancellation
 
@@ -114,8 +113,10 @@ def run(
     with stopping(cancellation) as stop:
         result = _run(request, cancellation)
     breached = breaches(result.report, loaded.thresholds)
-    with printing.may_fail():
+    try:
         printing.show(run_summary(result, breached), run_document(result, breached), as_json=json)
+    except printing.PrintingError as error:  # it can't change what the exit code says of the run
+        typer.echo(f"warning: {error}; 'batchgauge history' has it", err=True)
     code = _exit_code(result.report.outcome, breached=bool(breached) and fail_on_breach)
     # A signal that came when the work was done (only the push was left) has stopped nothing.
     raise typer.Exit(stop.exit_code if stop.exit_code and code == FAILED else code)

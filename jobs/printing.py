@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from io import TextIOWrapper
+from io import StringIO, TextIOWrapper
 from typing import TYPE_CHECKING
+
+from pipelines.errors import BatchgaugeError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+
+class PrintingError(BatchgaugeError):
+    """Stdout can't be written, for example because its disk is full."""
+
 
 _NO_WRAPPING = 1000  # columns: wrapped lines cut a log into pieces
 
@@ -24,37 +30,34 @@ def replace_unprintable() -> None:
 
 
 def show(table: RenderableType, document: object, *, as_json: bool) -> None:
-    """Print a report: the table for a person, or the document as JSON. Nothing, where there is no stdout."""
+    """Print a report: the table for a person, or the document as JSON. Raises `PrintingError`."""
     if as_json:
         show_json(document)
-    elif sys.stdout is not None:
-        sys.stdout.write(_rendered(table))
+    elif sys.stdout is not None:  # None: closed by whoever started us
+        _write(_rendered(table))
 
 
 def show_json(document: object) -> None:
-    """Print a document as JSON. NaN and infinity can't be in it: they are not JSON."""
+    """Print a document as JSON. NaN and infinity can't be in it: they are not JSON. Raises `PrintingError`."""
     if sys.stdout is not None:
-        sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+        _write(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def _rendered(table: RenderableType) -> str:
     from rich.console import Console  # noqa: PLC0415  --help must be quick
 
-    # A job's words are no markup. Captured, since rich answers a broken pipe by ending the process with 1.
-    width = None if sys.stdout.isatty() else _NO_WRAPPING
-    console = Console(width=width, highlight=False, markup=False, emoji=False)
-    with console.capture() as printed:
-        console.print(table)
-    return printed.get()
+    terminal, text = sys.stdout.isatty(), StringIO()
+    width = shutil.get_terminal_size().columns if terminal else _NO_WRAPPING
+    # A job's words are no markup.
+    Console(file=text, force_terminal=terminal, width=width, highlight=False, markup=False, emoji=False).print(table)
+    return text.getvalue()
 
 
-@contextmanager
-def may_fail() -> Iterator[None]:
-    """A full disk, or a reader that went away, can't change what the command's exit code says."""
+def _write(text: str) -> None:
     try:
-        yield
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        sys.stdout.write(text)
+        sys.stdout.flush()
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter fails on it once more when it ends
-        sys.stderr.write(f"warning: the report could not be printed: {error.strerror}; 'batchgauge history' has it\n")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter fails on it again at its end
+        if not isinstance(error, BrokenPipeError):  # a reader that has seen enough is no error
+            raise PrintingError(f"the report could not be printed: {error.strerror}") from error

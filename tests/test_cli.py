@@ -132,6 +132,18 @@ def test_a_report_that_cannot_be_printed_changes_no_exit_code(batchgauge: Comman
     assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
 
 
+def test_a_list_that_cannot_be_printed_is_an_error_and_a_reader_that_left_is_not(batchgauge: Command, job: TinyJob) -> None:
+    """A script that keeps the list must not take an empty file for an answer."""
+    batchgauge("register", job.spec)
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    for redirection, code, words in (("> /dev/full", 1, "could not be printed"), ("| true", 0, ""), (">&-", 0, "")):
+        command = f"batchgauge list --json {redirection}; exit ${{PIPESTATUS[0]}}"
+        variables = batchgauge.environment | {"PATH": path}
+        done = subprocess.run(["/bin/bash", "-c", command], env=variables, capture_output=True, text=True, check=False)
+        assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr
+        assert words in done.stderr
+
+
 def test_it_works_from_a_folder_with_a_jobs_folder_of_its_own(batchgauge: Command, job: TinyJob, tmp_path: Path) -> None:
     """The current folder is nobody's package."""
     elsewhere = tmp_path / "elsewhere"
