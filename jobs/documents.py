@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from pydantic import TypeAdapter
 from pydantic_core import to_jsonable_python
 
 from jobs.breaches import Breach
 from jobs.request import RunResult
 from monitoring.ledger import RunRecord
+from monitoring.ledger.records import RUN
 from monitoring.state import JobState
 from pipelines.report import RunReport
-
-_RUN = TypeAdapter(RunReport)
 
 
 def run_document(result: RunResult, breaches: Iterable[Breach]) -> dict[str, Any]:
@@ -28,7 +26,7 @@ def run_document(result: RunResult, breaches: Iterable[Breach]) -> dict[str, Any
 
 def report_document(report: RunReport) -> dict[str, Any]:
     """A run report with the ratios that are worked out from it."""
-    document: dict[str, Any] = _RUN.dump_python(report, mode="json")
+    document: dict[str, Any] = RUN.dump_python(report, mode="json")
     document["latency_seconds"] = report.latency_seconds
     document["throughput_rows_per_second"] = report.throughput_rows_per_second
     return document

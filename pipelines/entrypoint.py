@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import importlib.util
 import sys
+import sysconfig
 import traceback
 from collections.abc import Callable
 from difflib import get_close_matches
@@ -15,7 +16,8 @@ from typing import Any
 
 from pipelines.errors import SpecError
 
-_OURS = str(Path(__file__).parent)
+_NOT_THE_USERS = (str(Path(__file__).parent), sysconfig.get_path("stdlib"), sysconfig.get_path("platlib"), "<")
+"""Where code lies that no user wrote for a job: ours, Python's, and what is installed."""
 
 
 def load(reference: str, folder: Path) -> Callable[..., Any]:
@@ -52,11 +54,7 @@ def allow_imports(folder: Path) -> None:
 
 def blame(error: BaseException) -> str:
     """Where in the user's own code an error was raised, as ` (churn.py, line 12)`; empty when it wasn't there."""
-    own = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith((_OURS, "<")) and "site-packages" not in frame.filename
-    ]
+    own = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(_NOT_THE_USERS)]
     return f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
 
 

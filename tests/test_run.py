@@ -243,6 +243,13 @@ def test_a_file_with_another_schema_is_rejected_with_its_rows(job: TinyJob, envi
     assert "other.parquet" in report.rejections[0].error
 
 
+def test_the_line_that_is_blamed_is_the_users(job: TinyJob, environment: Environment) -> None:
+    """Not one deep inside a library that they called."""
+    job.write_input(NIGHT, 100)
+    (job.folder / "tiny.py").write_text("import json\n\n\ndef build():\n    return json.loads('no')\n")
+    assert "(tiny.py, line 5)" in (go(job, environment).report.reason or "")
+
+
 def test_an_entrypoint_that_exits_has_failed(job: TinyJob, environment: Environment) -> None:
     """Whatever code it exits with: cron must not read success."""
     job.write_input(NIGHT, 100)

@@ -77,7 +77,7 @@ def keep_quality(connection: Connection, job: str, holdout: HoldoutReport, *, lo
     if known is not None and logical_date < date.fromisoformat(known) <= today:
         return
     text = records.written(records.HOLDOUT, holdout, f"job {job!r}: the report on holdout {holdout.name!r}")
-    statement = upsert(connection, table, replace=("logical_date", "report"))
+    statement = upsert(table, replace=("logical_date", "report"))
     connection.execute(
         statement, {"job": job, "holdout": holdout.name, "logical_date": logical_date.isoformat(), "report": text}
     )

@@ -21,7 +21,7 @@ def commit(connection: Connection, run_id: str, job: str, report: PartReport) ->
     values = {field: getattr(report, field) for field in _FIELDS}
     values |= {"job": job, "run_id": run_id, "folder": _folder(report)}
     replaced = tuple(column.name for column in _parts.columns if not column.primary_key)
-    connection.execute(upsert(connection, _parts, replace=replaced), values)
+    connection.execute(upsert(_parts, replace=replaced), values)
 
 
 def committed(connection: Connection, job: str, folder: str) -> dict[str, CommittedPart]:

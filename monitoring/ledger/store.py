@@ -135,10 +135,8 @@ class Store:
             raise LedgerError(f"ledger {self.location}: {_ADVICE['SQLITE_READONLY']} ({error.strerror})") from error
 
 
-def upsert(connection: Connection, table: Table, *, add: Sequence[str] = (), replace: Sequence[str] = ()) -> Insert:
+def upsert(table: Table, *, add: Sequence[str] = (), replace: Sequence[str] = ()) -> Insert:
     """An insert that, where the key exists, adds to the columns `add` and replaces the columns `replace`."""
-    if connection.dialect.name != "sqlite":
-        raise NotImplementedError(connection.dialect.name)
     statement = insert(table)
     changed = {name: table.c[name] + statement.excluded[name] for name in add}
     changed |= {name: statement.excluded[name] for name in replace}
