@@ -177,8 +177,8 @@ def _pushing(request: RunRequest) -> Iterator[None]:
     if not (destination.gateway or destination.textfile):
         yield
         return
-    job, push = request.spec.job.name, request.spec.push
-    pusher = Pusher(request.environment.ledger, job, every_seconds=push.every, credentials=request.environment.credentials)
+    job, credentials = request.spec.job.name, request.environment.credentials
+    pusher = Pusher(request.environment.ledger, job, every_seconds=destination.every_seconds, credentials=credentials)
     pusher.start()
     try:
         yield

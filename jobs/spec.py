@@ -233,6 +233,7 @@ class JobSpec(PipelineSettings):
                 textfile=self.push.textfile,
                 labels=self.push.labels,
                 ca_file=self.push.ca_file,
+                every_seconds=self.push.every,
                 timeout_seconds=self.push.timeout,
             )
         )
@@ -252,6 +253,7 @@ class JobSpec(PipelineSettings):
             ),
             holdouts=tuple(holdout.name for holdout in self.holdout),
             destination=self.destination(environment),
+            timeout_seconds=self.job.timeout,
         )
 
 

@@ -145,6 +145,8 @@ def _latest(run: RunReport) -> Iterator[Point]:
     for quantile, seconds in sorted(run.latency_quantiles.items()):
         yield from _gauge(names.LATENCY_QUANTILE, (number(round(100 * quantile, 6)),), seconds)
     yield from _gauge(names.BATCH_ROWS, (), run.batch_rows)
+    for disposition, parts in (("done", run.parts_done), ("skipped", run.parts_skipped)):
+        yield Point(names.RUN_PARTS, (disposition,), parts)
     yield Point(names.RUN_FINISHED, (), run.finished_at)
     yield Point(names.RUN_DURATION, (), run.elapsed_seconds)
     yield from _gauge(names.RUN_CPU, (), run.resources.cpu_usage_ratio)
@@ -160,6 +162,8 @@ def _rows(read: int, scored: int, rejected: int) -> Iterator[Point]:
 def _schedule(state: JobState, pushed_at: float) -> Iterator[Point]:
     yield from _gauge(names.NEXT_EXPECTED, (), state.next_expected_at)
     yield Point(names.GRACE, (), state.definition.grace_seconds)
+    yield from _gauge(names.TIMEOUT, (), state.definition.timeout_seconds)
+    yield Point(names.PUSH_INTERVAL, (), state.definition.destination.every_seconds)
     yield Point(names.SEQUENCE, (), state.sequence)
     yield Point(names.PUSHED, (), pushed_at)
     if state.model is not None:

@@ -92,6 +92,13 @@ LATENCY_QUANTILE = _metric(
 )
 BATCH_ROWS = _metric("latest run", "gauge", "inference_batch_rows", "Rows in a batch, as used.")
 RUN_ROWS = _metric("latest run", "gauge", "batch_run_rows", "Rows of the run: read = scored + rejected.", "disposition")
+RUN_PARTS = _metric(
+    "latest run",
+    "gauge",
+    "batch_run_parts",
+    "Parts of the latest finished run: done by it, or skipped because they were committed before.",
+    "disposition",
+)
 RUN_STATE = _metric("latest run", "gauge", "batch_run_state", "State of the job's latest run: exactly one is 1.", "state")
 RUN_STARTED = _metric("latest run", "gauge", "batch_run_started_timestamp_seconds", "When the latest run started.")
 RUN_FINISHED = _metric("latest run", "gauge", "batch_run_finished_timestamp_seconds", "When the latest finished run ended.")
@@ -125,6 +132,15 @@ NEXT_EXPECTED = _metric(
     "When the schedule expects the next run: missed when time() > this + grace.",
 )
 GRACE = _metric("schedule and state", "gauge", "batch_run_grace_seconds", "How late a run may be before it counts as missed.")
+TIMEOUT = _metric(
+    "schedule and state", "gauge", "batch_run_timeout_seconds", "How long a run may take (job.timeout); absent without a limit."
+)
+PUSH_INTERVAL = _metric(
+    "schedule and state",
+    "gauge",
+    "batch_state_push_interval_seconds",
+    "How often the state is pushed while a run is in progress.",
+)
 SEQUENCE = _metric("schedule and state", "gauge", "batch_state_sequence", "Revision of the ledger that is shown.")
 PUSHED = _metric(
     "schedule and state", "gauge", "batch_state_pushed_timestamp_seconds", "When the state that is shown was sent."

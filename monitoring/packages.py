@@ -24,6 +24,9 @@ PACKAGES = {
 
 _BINARIES = Path("root") / "usr" / "bin"
 
+_SHARE, _RELOCATED = b"/usr/share/prometheus", b".////share/prometheus"
+"""Debian builds the servers to look for their pages in this folder. The other, as long, is relative to `usr`."""
+
 Say = Callable[[str], None]
 
 
@@ -52,6 +55,7 @@ def install(folder: Path, *, say: Say = print) -> None:
     folder = folder.absolute()
     wanted = list(dict.fromkeys(package for name, package in PACKAGES.items() if not _is_found(name, folder)))
     if not wanted:
+        _relocate(folder / _BINARIES)
         say(f"the servers are on PATH or in {folder / _BINARIES} already")
         return
     for tool in ("apt-get", "dpkg"):
@@ -67,7 +71,19 @@ def install(folder: Path, *, say: Say = print) -> None:
         say(f"unpacking {archive.name}")
         _run(["dpkg", "-x", str(archive), str(folder / "root")], folder)
     shutil.rmtree(downloads)
+    _relocate(folder / _BINARIES)
     say(f"installed {', '.join(wanted)} in {folder / _BINARIES}")
+
+
+def _relocate(binaries: Path) -> None:
+    """Make unpacked servers look for their pages where they were unpacked. Alertmanager doesn't start without its template."""
+    for binary in binaries.glob("*"):
+        content = binary.read_bytes()
+        if _SHARE in content:
+            aside = binary.with_name(f".{binary.name}.tmp")  # the server may be running
+            aside.write_bytes(content.replace(_SHARE, _RELOCATED))
+            aside.chmod(0o755)
+            aside.replace(binary)
 
 
 def _is_found(name: str, folder: Path) -> bool:

@@ -23,7 +23,17 @@ from monitoring import dying, packages
 from monitoring.packages import MissingServer, install
 from pipelines.errors import BatchgaugeError
 
-__all__ = ["MissingServer", "Server", "ServerFailed", "find", "install", "prometheus", "pushgateway"]
+__all__ = [
+    "MissingServer",
+    "Server",
+    "ServerFailed",
+    "alertmanager",
+    "find",
+    "install",
+    "node_exporter",
+    "prometheus",
+    "pushgateway",
+]
 
 _READY_SECONDS, _TERM_SECONDS, _ATTEMPTS = 30.0, 5.0, 5
 _TOOLS = Path(__file__).resolve().parent.parent / ".batchgauge" / "tools"
@@ -123,6 +133,7 @@ class Server:
         command = [str(self._binary), *self._arguments(self.port, Path(self._folder.name))]
         self._process = subprocess.Popen(
             command,
+            cwd=self._binary.parent.parent,  # where an unpacked one has its pages
             stdin=subprocess.DEVNULL,
             stdout=self._output,
             stderr=subprocess.STDOUT,
@@ -181,15 +192,24 @@ def pushgateway(*, persistence: Path | None = None, web_config: Path | None = No
 
 
 def prometheus(
-    *, scrape: Mapping[str, str], interval: str = "1s", rules: Sequence[Path] = (), tools: Path | None = None
+    *,
+    scrape: Mapping[str, str],
+    interval: str = "1s",
+    rules: Sequence[Path] = (),
+    alertmanager: str | None = None,
+    tools: Path | None = None,
 ) -> Server:
-    """A Prometheus that scrapes each job's target (`host:port`), with `honor_labels` as a Pushgateway needs."""
+    """A Prometheus that scrapes each job's target (`host:port`), with `honor_labels` as a Pushgateway needs.
+
+    Alerts go to the Alertmanager at `alertmanager` (`host:port`), if there is one.
+    """
     configuration = {
         "global": {"scrape_interval": interval, "evaluation_interval": interval},
         "rule_files": [str(path) for path in rules],
         "scrape_configs": [
             {"job_name": job, "honor_labels": True, "static_configs": [{"targets": [target]}]} for job, target in scrape.items()
         ],
+        "alerting": {"alertmanagers": [{"static_configs": [{"targets": [alertmanager]}]}] if alertmanager else []},
     }
 
     def arguments(port: int, folder: Path) -> list[str]:
@@ -198,6 +218,25 @@ def prometheus(
         return [f"--config.file={file}", f"--storage.tsdb.path={folder / 'data'}", f"--web.listen-address=127.0.0.1:{port}"]
 
     return Server("prometheus", arguments, tools=tools)
+
+
+def alertmanager(*, config: Path, tools: Path | None = None) -> Server:
+    """An Alertmanager of its own, in no cluster, with the configuration file `config`."""
+
+    def arguments(port: int, folder: Path) -> list[str]:
+        address = f"--web.listen-address=127.0.0.1:{port}"
+        return [f"--config.file={config}", f"--storage.path={folder / 'data'}", address, "--cluster.listen-address="]
+
+    return Server("alertmanager", arguments, tools=tools)
+
+
+def node_exporter(*, tools: Path | None = None) -> Server:
+    """A node_exporter: this machine's own metrics."""
+
+    def arguments(port: int, _folder: Path) -> list[str]:
+        return [f"--web.listen-address=127.0.0.1:{port}"]
+
+    return Server("node_exporter", arguments, ready=_listens, tools=tools)
 
 
 def _free_port() -> int:

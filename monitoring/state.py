@@ -22,13 +22,15 @@ class Destination:
     """Where a job's state is pushed. Holds no secret: credentials come from the environment.
 
     `gateway` is a base URL, `textfile` a folder that node_exporter's textfile collector reads; both may be
-    set, or neither. `labels` are added to the grouping key. `timeout_seconds` bounds one whole delivery.
+    set, or neither. `labels` are added to the grouping key. The state goes there every `every_seconds` while a run is
+    in progress; `timeout_seconds` bounds one whole delivery.
     """
 
     gateway: str | None = None
     textfile: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     ca_file: str | None = None
+    every_seconds: float = 15.0
     timeout_seconds: float = 10.0
 
 
@@ -42,7 +44,7 @@ class PushedGroup:
 
 @dataclass(frozen=True, slots=True)
 class JobDefinition:
-    """A job as its file describes it, as far as monitoring needs to know."""
+    """A job as its file describes it, as far as monitoring needs to know. A run may take `timeout_seconds` (None: any time)."""
 
     job: str
     spec_path: str
@@ -52,6 +54,7 @@ class JobDefinition:
     thresholds: Thresholds
     holdouts: tuple[str, ...]
     destination: Destination
+    timeout_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,7 @@ def definition(
         thresholds=Thresholds(latency_seconds=1.0, accuracy=0.9, recall=0.85),
         holdouts=holdouts,
         destination=destination or Destination(),
+        timeout_seconds=7200.0,
     )
 
 

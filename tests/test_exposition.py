@@ -87,7 +87,8 @@ def test_exactly_one_run_state_is_one(state: JobState, name: str) -> None:
 def test_nothing_is_shown_where_nothing_is_known() -> None:
     """A job that never ran has no rows, no latency, no quality: absent, not 0."""
     shown_names = {name for name, _ in shown(idle())}
-    assert shown_names == {metric.name for metric in (names.RUN_STATE, names.GRACE, names.SEQUENCE, names.PUSHED)}
+    always = (names.RUN_STATE, names.GRACE, names.TIMEOUT, names.PUSH_INTERVAL, names.SEQUENCE, names.PUSHED)
+    assert shown_names == {metric.name for metric in always}
 
 
 def test_a_figure_without_anything_to_divide_by_is_absent() -> None:
