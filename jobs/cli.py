@@ -98,6 +98,12 @@ def run(
         bool, typer.Option("--fail-on-breach", help="Exit 4 when a figure itself (not its bound) is beyond its threshold.")
     ] = False,
     trigger: Annotated[str, typer.Option(help="What starts it: manual, cron or scheduler.")] = "manual",
+    due: Annotated[
+        float | None, typer.Option(hidden=True, help="The scheduled time it is for (Unix seconds), as the scheduler says it.")
+    ] = None,
+    definition: Annotated[
+        Path | None, typer.Option(hidden=True, help="A copy of SPEC to read in its place, as the scheduler keeps it.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Score a job's input once, measure it, judge it, record it and push it."""
@@ -107,8 +113,8 @@ def run(
     from jobs.summary import run_summary
     from pipelines.cancellation import Cancellation
 
-    loaded, environment = _load(spec), _environment()
-    request = RunRequest(loaded, environment, _trigger(trigger), date.date() if date else None, rescore)
+    loaded, environment = _load(spec, text_from=definition), _environment()
+    request = RunRequest(loaded, environment, _trigger(trigger), date.date() if date else None, rescore, due)
     cancellation = Cancellation()
     with stopping(cancellation) as stop:
         result = _run(request, cancellation)
@@ -261,6 +267,38 @@ def doctor(
     raise typer.Exit(0 if all(finding.ok for finding in findings) else FAILED)
 
 
+@app.command()
+def schedule(
+    specs: SpecFiles,
+    *,
+    max_running: Annotated[
+        int | None,
+        typer.Option(min=1, help="Runs at once; default: one for each accelerator, else one for every two cores."),
+    ] = None,
+    sync_every: Annotated[str, typer.Option(help="How often gateways are compared with the ledger.")] = "60s",
+    shutdown_timeout: Annotated[
+        str, typer.Option(help="How long runs may take to stop when the scheduler is stopped.")
+    ] = "30s",
+    log_dir: Annotated[
+        Path | None, typer.Option(help="Folder for the output of runs, a file a job; default: logs/ beside the ledger.")
+    ] = None,
+    log_json: Annotated[bool, typer.Option("--log-json", help="Log events as JSON, one a line.")] = False,
+) -> None:
+    """Run jobs when their schedules say so, until SIGTERM. SIGHUP reads changed job files at once."""
+    from jobs.scheduler.service import serve
+    from jobs.scheduler.settings import Settings, default_max_running
+
+    settings = Settings(
+        paths=tuple(specs),
+        environment=_environment(),
+        max_running=max_running or default_max_running(),
+        sync_every_seconds=_duration("--sync-every", sync_every),
+        shutdown_seconds=_duration("--shutdown-timeout", shutdown_timeout),
+        log_folder=log_dir,
+    )
+    serve(settings, stream=sys.stderr, log_json=log_json)
+
+
 def _run(request: RunRequest, cancellation: Cancellation) -> RunResult:
     from jobs.progress import watching
     from jobs.run import run as run_job  # the import that brings in torch
@@ -289,16 +327,25 @@ def _trigger(name: str) -> Trigger:
         raise SpecError(f"--trigger {name!r}: must be one of {', '.join(Trigger)}") from None
 
 
-def _load(file: Path) -> JobSpec:
+def _load(file: Path, *, text_from: Path | None = None) -> JobSpec:
     from jobs.spec import load
 
-    return load(file)
+    return load(file, text_from=text_from)
 
 
 def _environment() -> Environment:
     from jobs.environment import read
 
     return read(os.environ)
+
+
+def _duration(option: str, text: str) -> float:
+    from jobs.spec import seconds
+
+    try:
+        return seconds(text)
+    except ValueError as error:
+        raise SpecError(f"{option} {text!r}: {error}") from None
 
 
 def _ledger(environment: Environment | None = None) -> Ledger:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from time import time
 
 from monitoring.ledger import Ledger, LockHeld
@@ -18,9 +19,27 @@ def settled_state(ledger: Ledger, job: str) -> JobState:
     state = ledger.state(job)
     if state.running is None:
         return state
+    return ledger.state(job) if settle(ledger, job, reason=DEAD) else state
+
+
+def settle(ledger: Ledger, job: str, *, reason: str, wait_seconds: float = 0.0) -> bool:
+    """Fail what is marked as in progress, though nobody works on it, for that reason. False when somebody does: it lives.
+
+    Raises `LedgerError` as `Ledger.fail_dead_runs` does.
+    """
     try:
-        with ledger.lock("run", job):
-            ledger.fail_dead_runs(job, now=time(), reason=DEAD)
+        with ledger.lock("run", job, wait_seconds=wait_seconds):
+            ledger.fail_dead_runs(job, now=time(), reason=reason)
     except LockHeld:
-        return state  # it lives
-    return ledger.state(job)
+        return False
+    return True
+
+
+def killed_by(number: int) -> str:
+    """The reason of a run whose process was ended by this signal."""
+    try:
+        name = signal.Signals(number).name
+    except ValueError:
+        name = f"signal {number}"
+    memory = " (out of memory, or by hand)" if number == signal.SIGKILL else ""
+    return f"its process was killed by {name}{memory}"

@@ -24,6 +24,8 @@ class Push:
     job: str
     destinations: tuple[str, ...]
     error: str | None
+    permanent: bool = False
+    """Of an error: whether the gateway refused this job's state, and may well take another's."""
 
     def sentence(self) -> str:
         """For a person."""
@@ -51,7 +53,7 @@ def push_job(ledger: Ledger, job: str, environment: Environment) -> Push:
     try:
         delivery = deliver(ledger, job, credentials=environment.credentials)
     except PushError as error:
-        return Push(job, (), str(error))
+        return Push(job, (), str(error), permanent=error.permanent)
     return Push(job, tuple(delivery.destinations), None)
 
 

@@ -13,13 +13,18 @@ from pipelines.report import RunReport, Trigger
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """What to run. Without a logical date it is that of the latest scheduled time."""
+    """What to run. Without a logical date it is that of the latest scheduled time.
+
+    `due_at` (Unix seconds) is the scheduled time that it is to stand for, and for no other: it is skipped when that time
+    is accounted for already.
+    """
 
     spec: JobSpec
     environment: Environment
     trigger: Trigger = Trigger.MANUAL
     logical_date: date | None = None
     rescore: bool = False
+    due_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

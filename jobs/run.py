@@ -29,6 +29,7 @@ from pipelines.pipeline import Observer, Pipeline
 from pipelines.report import Outcome, ResourceReport, RunReport
 
 RUNNING = "the job is already running"
+ACCOUNTED = "the scheduled time that it was for is accounted for already: it was run, skipped or counted as missed"
 
 
 def run(request: RunRequest, *, observer: Observer, cancellation: Cancellation) -> RunResult:
@@ -49,22 +50,42 @@ def run(request: RunRequest, *, observer: Observer, cancellation: Cancellation) 
         started_at=now.timestamp(),
     )
     with Ledger.open(environment.ledger) as ledger:
-        next_expected_at = spec.next_expected(now)
-        ledger.register(spec.definition(environment), now=start.started_at, next_expected_at=next_expected_at)
-        # A run for another day than the one that is due doesn't stand in for the one that is.
-        due = start.logical_date == spec.logical_date(now)
+        ledger.register(spec.definition(environment), now=start.started_at, next_expected_at=spec.next_expected(now))
+        due_at = _due_at(request, start, now)
         try:
             with ledger.lock("run", spec.job.name):
                 ledger.fail_dead_runs(start.job, now=start.started_at, reason=DEAD)
-                ledger.start_run(start, next_expected_at=next_expected_at if due else None)
-                report = _attempt(request, ledger, start, observer=observer, cancellation=cancellation)
-                ledger.finish_run(report)
-                ledger.prune_runs(start.job, keep=spec.job.keep_runs)
+                if _accounted(ledger, request):
+                    report = _skip(ledger, start, due_at, reason=ACCOUNTED)
+                else:
+                    next_expected_at = None if due_at is None else spec.next_expected(datetime.fromtimestamp(due_at, UTC))
+                    ledger.start_run(start, next_expected_at=next_expected_at, due_at=due_at)
+                    report = _attempt(request, ledger, start, observer=observer, cancellation=cancellation)
+                    ledger.finish_run(report)
+                    ledger.prune_runs(start.job, keep=spec.job.keep_runs)
         except LockHeld:
-            report = _report(start, None, Outcome.SKIPPED, reason=RUNNING)
-            ledger.skip_run(report)
+            report = _skip(ledger, start, due_at, reason=RUNNING)
         observer.phase("pushing")
         return _deliver(ledger, report, environment)
+
+
+def _accounted(ledger: Ledger, request: RunRequest) -> bool:
+    until = ledger.accounted_until(request.spec.job.name)
+    return request.due_at is not None and until is not None and until >= request.due_at
+
+
+def _due_at(request: RunRequest, start: RunStart, now: datetime) -> float | None:
+    """The scheduled time that the run stands for; None for a run of another day than the one that is due."""
+    if request.due_at is not None:
+        return request.due_at
+    spec = request.spec
+    return spec.latest_due(now) if start.logical_date == spec.logical_date(now) else None
+
+
+def _skip(ledger: Ledger, start: RunStart, due_at: float | None, *, reason: str) -> RunReport:
+    report = _report(start, None, Outcome.SKIPPED, reason=reason)
+    ledger.skip_run(report, due_at=due_at)
+    return report
 
 
 def _attempt(

@@ -50,22 +50,23 @@ _LONGEST_SECONDS = 3650 * 86_400
 _FIRST_DAY, _TWO_YEARS = date(2000, 1, 1), 731
 
 
-def _seconds(value: object) -> float:
+def seconds(value: object) -> float:
+    """A duration such as `90s`, `30m` or `1h30m` in seconds. Raises `ValueError`."""
     match = _DURATION.fullmatch(value) if isinstance(value, str) and value else None
     if match is None or not any(match.groups()):
         raise ValueError("must be a duration such as '90s', '30m', '2h', '1h30m' or '7d'")
-    days, hours, minutes, seconds = (int(group or 0) for group in match.groups())
-    total = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+    days, hours, minutes, rest = (int(group or 0) for group in match.groups())
+    total = ((days * 24 + hours) * 60 + minutes) * 60 + rest
     if total > _LONGEST_SECONDS:
         raise ValueError("must not be longer than ten years")
     return float(total)
 
 
 def _positive_seconds(value: object) -> float:
-    seconds = _seconds(value)
-    if seconds <= 0:
+    duration = seconds(value)
+    if duration <= 0:
         raise ValueError("must be longer than nothing")
-    return seconds
+    return duration
 
 
 def _cron(value: str) -> str:
@@ -93,7 +94,7 @@ def _labels(value: dict[str, str]) -> dict[str, str]:
 
 
 _SCHEMA = WithJsonSchema({"type": "string", "pattern": _DURATION_PATTERN, "examples": ["30m", "1h30m"]})
-Duration = Annotated[float, BeforeValidator(_seconds), _SCHEMA]
+Duration = Annotated[float, BeforeValidator(seconds), _SCHEMA]
 PositiveDuration = Annotated[float, BeforeValidator(_positive_seconds), _SCHEMA]
 Ratio = Annotated[float, Field(ge=0, le=1)]
 
@@ -199,6 +200,12 @@ class JobSpec(PipelineSettings):
         """The job file's folder: entrypoints are relative to it."""
         return self._path.parent
 
+    def latest_due(self, now: datetime) -> float | None:
+        """The latest scheduled time that is not after `now` (Unix seconds); None without a schedule."""
+        if self.job.schedule is None:
+            return None
+        return cron.latest(self.job.schedule, ZoneInfo(self.job.timezone), now).timestamp()
+
     def logical_date(self, now: datetime) -> date:
         """The date of the latest scheduled time that is not after `now`, less `input.lag_days`."""
         zone = ZoneInfo(self.job.timezone)
@@ -272,11 +279,14 @@ def dated(template: str) -> bool:
     return bool(fields)
 
 
-def load(file: Path) -> JobSpec:
-    """The validated job file. Raises `SpecError` that lists everything that is wrong with it."""
+def load(file: Path, *, text_from: Path | None = None) -> JobSpec:
+    """The validated job file. Raises `SpecError` that lists everything that is wrong with it.
+
+    `text_from` is a copy whose text is taken for the file's: paths stay relative to `file`.
+    """
     try:
         path = file.absolute()
-        raw: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        raw: dict[str, Any] = tomllib.loads((text_from or path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise SpecError(f"{file}: can't read the job file: {reason}") from error

@@ -12,12 +12,20 @@ from rich.text import Text
 from jobs.breaches import Breach
 from jobs.doctor import Finding
 from jobs.request import RunResult
+from monitoring import names
 from monitoring.ledger import RunRecord
 from monitoring.state import JobState
 from pipelines.report import Estimate, HoldoutReport, Outcome, RunReport, SliceReport, Stage
 
 WORST_SLICES = 5
-_STYLES = {Outcome.SUCCESS: "green", Outcome.PARTIAL: "yellow", Outcome.FAILED: "bold red", Outcome.SKIPPED: "dim"}
+_STYLES = {
+    Outcome.SUCCESS: "green",
+    Outcome.PARTIAL: "yellow",
+    Outcome.FAILED: "bold red",
+    Outcome.SKIPPED: "dim",
+    Outcome.MISSED: "red",
+}
+_NEVER_BEGAN = {Outcome.SKIPPED, Outcome.MISSED}
 
 
 def run_summary(result: RunResult, breaches: tuple[Breach, ...]) -> RenderableType:
@@ -26,7 +34,7 @@ def run_summary(result: RunResult, breaches: tuple[Breach, ...]) -> RenderableTy
     parts: list[RenderableType] = [_headline(report)]
     if report.reason:
         parts.append(Text(report.reason, style="red" if report.outcome is Outcome.FAILED else "default"))
-    if report.outcome is not Outcome.SKIPPED:
+    if report.outcome not in _NEVER_BEGAN:
         parts.append(_figures(report))
     for holdout in report.holdouts:
         parts.extend(_holdout(holdout))
@@ -167,6 +175,8 @@ def job_status(state: JobState, now: float) -> RenderableType:
     table.add_row("job file", Text(definition.spec_path))
     table.add_row("schedule", Text(f"{definition.schedule} ({definition.timezone})" if definition.schedule else "by hand"))
     table.add_row("next run", _due(state, now))
+    if missed := state.counters.get((names.RUNS.name, (Outcome.MISSED,))):
+        table.add_row("missed runs", Text(f"{missed:,.0f} in all; 'batchgauge history' shows when", style="red"))
     table.add_row(
         "last success",
         f"{moment(state.last_success_at)}, {ago(state.last_success_at, now)}" if state.last_success_at else "never",
@@ -202,14 +212,15 @@ def run_history(runs: Iterable[RunRecord]) -> Table:
         report = run.report
         judged = next((holdout for holdout in report.holdouts if not holdout.error), None) if report else None
         speed = report.throughput_rows_per_second if report else None
+        began = run.outcome not in _NEVER_BEGAN
         table.add_row(
             moment(run.started_at),
             str(run.logical_date),
             str(run.trigger),
             Text(str(run.outcome), style=_STYLES[run.outcome]) if run.outcome else Text("running", style="cyan"),
-            seconds(report.elapsed_seconds) if report else "",
-            f"{run.rows_scored:,}",
-            f"{run.rows_rejected:,}",
+            seconds(report.elapsed_seconds) if report and began else "",
+            f"{run.rows_scored:,}" if began else "",
+            f"{run.rows_rejected:,}" if began else "",
             f"{speed:,.0f}" if speed else "",
             estimate(judged.accuracy if judged else None),
             estimate(judged.recall if judged else None),

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import httpx
 
-from monitoring import event_loop, grouping
+from monitoring import event_loop, grouping, names
 from monitoring.credentials import Credentials
 from monitoring.exposition import CONTENT_TYPE
 from pipelines.errors import PushError
@@ -33,11 +33,15 @@ Sleep = Callable[[float], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A group on the gateway. `pushed_at` is the Unix time of its last accepted push (0: none was)."""
+    """A group on the gateway. `pushed_at` is the Unix time, by its clock, of its last accepted push (0: none was).
+
+    `sequence` is the revision of a job's state that it shows; None when it shows none, or isn't ours.
+    """
 
     labels: Mapping[str, str]
     pushed_at: float
     last_push_successful: bool
+    sequence: float | None = None
 
 
 class _Answer(NamedTuple):
@@ -231,9 +235,17 @@ def _tls(ca_file: str | Path | None) -> ssl.SSLContext:
 
 
 def _group(item: Any) -> Group:
-    metrics = item.get("push_time_seconds", {}).get("metrics", [])
-    pushed_at = float(metrics[0]["value"]) if metrics else 0.0
-    return Group(dict(item["labels"]), pushed_at, bool(item["last_push_successful"]))
+    return Group(
+        labels=dict(item["labels"]),
+        pushed_at=_value(item, "push_time_seconds") or 0.0,
+        last_push_successful=bool(item["last_push_successful"]),
+        sequence=_value(item, names.SEQUENCE.name),
+    )
+
+
+def _value(item: Any, family: str) -> float | None:
+    metrics = item.get(family, {}).get("metrics", [])
+    return float(metrics[0]["value"]) if metrics else None
 
 
 def _words(error: BaseException) -> str:

@@ -20,7 +20,7 @@ LATENCY_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0
 """Upper bounds in seconds. None is whole: the gateway shows 1 as `1`, Prometheus 3 stores it as `1.0`."""
 
 Kind = Literal["counter", "gauge", "histogram"]
-Section = Literal["cumulative", "latest run", "schedule and state", "quality", "thresholds"]
+Section = Literal["cumulative", "latest run", "schedule and state", "quality", "thresholds", "scheduler"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +195,44 @@ LATENCY_THRESHOLD = _metric(
 )
 ACCURACY_THRESHOLD = _metric("thresholds", "gauge", "model_accuracy_threshold", "The job's limit for accuracy: alert below it.")
 RECALL_THRESHOLD = _metric("thresholds", "gauge", "model_recall_threshold", "The job's limit for recall: alert below it.")
+
+SCHEDULER_TABLE: list[Metric] = []
+"""The scheduler's own families: of the daemon, not of a job, so scraped from it and never pushed."""
+
+LAG_BUCKETS = (0.05, 0.25, 0.5, 1.5, 2.5, 5.5, 15.5, 30.5, 60.5, 300.5, 900.5, 1800.5, 3600.5)
+"""Upper bounds in seconds, fractional like `LATENCY_BUCKETS`."""
+
+
+def _scheduler(kind: Kind, name: str, help_: str) -> Metric:
+    metric = Metric(name, kind, (), help_, "scheduler")
+    SCHEDULER_TABLE.append(metric)
+    return metric
+
+
+SCHEDULER_JOBS = _scheduler("gauge", "batch_scheduler_jobs", "Jobs that have a schedule.")
+SCHEDULER_BROKEN = _scheduler(
+    "gauge", "batch_scheduler_broken_files", "Job files that can't be used as they are; the last good definition runs on."
+)
+SCHEDULER_STARTED_RUNS = _scheduler(
+    "counter", "batch_scheduler_runs_started_total", "Runs that the scheduler started since it began."
+)
+SCHEDULER_MISSED_RUNS = _scheduler(
+    "counter", "batch_scheduler_runs_missed_total", "Scheduled times that it counted as missed since it began."
+)
+SCHEDULER_RUNNING = _scheduler("gauge", "batch_scheduler_runs_running", "Runs in progress.")
+SCHEDULER_WAITING = _scheduler("gauge", "batch_scheduler_runs_waiting", "Runs that are due and wait for their turn.")
+SCHEDULER_MAX_RUNNING = _scheduler("gauge", "batch_scheduler_max_running", "How many runs may be in progress at once.")
+SCHEDULER_LAG = _scheduler(
+    "histogram", "batch_scheduler_lag_seconds", "From when a run was due to when its process was started."
+)
+SCHEDULER_SYNC_FAILURES = _scheduler(
+    "counter", "batch_scheduler_sync_failures_total", "Syncs since it began after which a push was still owed."
+)
+SCHEDULER_LAST_SYNC = _scheduler(
+    "gauge", "batch_scheduler_last_sync_timestamp_seconds", "When the ledger and the gateways were last found, or made, alike."
+)
+SCHEDULER_TROUBLE = _scheduler("gauge", "batch_scheduler_ledger_trouble", "1 while the ledger can't be used, else 0.")
+SCHEDULER_BEGAN = _scheduler("gauge", "batch_scheduler_started_timestamp_seconds", "When the scheduler began.")
 
 RESERVED_LABELS = frozenset({"le", *(label for metric in TABLE for label in metric.labels)})
 """The families' own labels: a label added to a whole group must have another name, or it would overwrite them."""

@@ -27,12 +27,16 @@ class Stage(StrEnum):
 
 
 class Outcome(StrEnum):
-    """How a run ended. `partial`: it went to the end, but something was rejected on the way."""
+    """How a run ended. `partial`: it went to the end, but something was rejected on the way.
+
+    Two never began. `skipped`: another run stood in its way; `missed`: nothing started it while it was due.
+    """
 
     SUCCESS = "success"
     PARTIAL = "partial"
     FAILED = "failed"
     SKIPPED = "skipped"
+    MISSED = "missed"
 
 
 class Reason(StrEnum):

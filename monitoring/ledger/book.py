@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Self
 
 from sqlalchemy import Connection, update
 
+from monitoring import names
 from monitoring.filenames import of_job
 from monitoring.ledger import counters, jobs, locks, parts, records, runs, schema
 from monitoring.ledger.records import CommittedPart, RunRecord, RunStart
@@ -64,6 +65,10 @@ class Ledger:
         """
         return locks.hold(self.folder / "locks", kind, job, wait_seconds=wait_seconds)
 
+    def scheduler_lock(self) -> AbstractContextManager[None]:
+        """Be the ledger's one scheduler for the `with` block. Raises `LockHeld` when there is another."""
+        return locks.hold_scheduler(self.folder / "locks", self.location)
+
     def batch_folder(self, job: str) -> Path:
         """Where the records of the job's batches are kept, a file a run."""
         return self.folder / "batches" / of_job(job)
@@ -74,7 +79,8 @@ class Ledger:
         """Make the job known, with every counter that can be known at 0; True if it is new.
 
         Idempotent: the sequence rises only when something changed. A known job keeps when it is next expected,
-        unless its schedule or time zone changed (so a missed run stays missed).
+        unless its schedule or time zone changed (so a missed run stays missed). Scheduled times are accounted for
+        from `now` on: of a new job, of a changed schedule, and where a wrong clock has been more than a day ahead.
         """
         with self._store.write() as connection:
             return jobs.register(connection, definition, now=now, next_expected_at=next_expected_at)
@@ -96,13 +102,15 @@ class Ledger:
 
     # Runs.
 
-    def start_run(self, run: RunStart, *, next_expected_at: float | None) -> None:
-        """Record a run in progress, under the job's run lock. None keeps when the next one is expected."""
+    def start_run(self, run: RunStart, *, next_expected_at: float | None, due_at: float | None = None) -> None:
+        """Record a run in progress, under the job's run lock. None keeps when the next one is expected.
+
+        `due_at` is the scheduled time that the run is for: up to it all are accounted for then.
+        """
         with self._store.write() as connection:
             jobs.raise_sequence(connection, run.job)
             runs.start(connection, run)
-            if next_expected_at is not None:
-                self._set(connection, run.job, next_expected_at=next_expected_at)
+            self._stood_in(connection, run.job, next_expected_at=next_expected_at, due_at=due_at)
 
     def set_model(self, run_id: str, model: ModelReport) -> None:
         """Note which model a run in progress uses."""
@@ -128,14 +136,51 @@ class Ledger:
         with self._store.write() as connection:
             self._finish(connection, report)
 
-    def skip_run(self, report: RunReport) -> None:
-        """Record a run that never began, because another was in progress, say: in the history, and counted."""
+    def skip_run(self, report: RunReport, *, due_at: float | None = None) -> None:
+        """Record a run that never began, because another was in progress, say: in the history, and counted.
+
+        It accounts for the scheduled time `due_at`, and leaves when the next run is expected: none has started.
+        """
         if report.outcome is not Outcome.SKIPPED:
             raise ValueError(f"run {report.run_id!r} was not skipped, its outcome is {report.outcome}")
         with self._store.write() as connection:
             jobs.raise_sequence(connection, report.job)
-            runs.skip(connection, report)
+            runs.never_began(connection, report)
             counters.add(connection, report.job, counters.of_run(report))
+            self._stood_in(connection, report.job, next_expected_at=None, due_at=due_at)
+
+    def fail_unstarted_run(self, report: RunReport, *, next_expected_at: float | None, due_at: float) -> None:
+        """Record a run whose process ended before it could record anything itself: in one step, as failed."""
+        if report.outcome is not Outcome.FAILED:
+            raise ValueError(f"run {report.run_id!r} has not failed, its outcome is {report.outcome}")
+        with self._store.write() as connection:
+            runs.start(connection, report)
+            self._finish(connection, report)
+            self._stood_in(connection, report.job, next_expected_at=next_expected_at, due_at=due_at)
+
+    def miss_runs(self, job: str, reports: Sequence[RunReport]) -> int:
+        """Record scheduled times (each report's `started_at`, rising) at which nothing was started, and count them.
+
+        A time that is accounted for already is left out, so a repetition changes nothing. Returns how many were new.
+        When the next run is expected stays: none has started.
+        """
+        wrong = [report for report in reports if report.outcome is not Outcome.MISSED or report.job != job]
+        if wrong:
+            raise ValueError(f"run {wrong[0].run_id!r} is no missed run of job {job!r}")
+        with self._store.write() as connection:
+            until = jobs.row(connection, job).accounted_until
+            new = [report for report in reports if report.started_at > until]
+            if new:
+                jobs.raise_sequence(connection, job)
+                runs.missed(connection, new)
+                counters.add(connection, job, {(names.RUNS.name, (Outcome.MISSED,)): len(new)})
+                jobs.account(connection, job, new[-1].started_at)
+            return len(new)
+
+    def accounted_until(self, job: str) -> float | None:
+        """The time up to which the job's scheduled times are accounted for (run, skipped, missed); None: it isn't known."""
+        with self._store.read() as connection:
+            return jobs.accounted_until(connection, job)
 
     def fail_dead_runs(self, job: str, *, now: float, reason: str) -> tuple[str, ...]:
         """Mark as failed what is still marked as in progress; their ids, oldest first.
@@ -203,6 +248,12 @@ class Ledger:
             if holdout.error is None:
                 today = datetime.fromtimestamp(report.finished_at, UTC).date() + timedelta(days=1)  # somewhere it is already
                 jobs.keep_quality(connection, report.job, holdout, logical_date=report.logical_date, today=today)
+
+    def _stood_in(self, connection: Connection, job: str, *, next_expected_at: float | None, due_at: float | None) -> None:
+        if next_expected_at is not None:
+            self._set(connection, job, next_expected_at=next_expected_at)
+        if due_at is not None:
+            jobs.account(connection, job, due_at)
 
     def _set(self, connection: Connection, job: str, **values: str | float) -> None:
         connection.execute(update(schema.jobs).where(schema.jobs.c.job == job).values(**values))

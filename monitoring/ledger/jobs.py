@@ -15,6 +15,8 @@ from pipelines.errors import LedgerError
 from pipelines.report import HoldoutReport
 
 _jobs = schema.jobs
+_LONGEST_STEP_SECONDS = 86_400.0
+"""What was accounted for further in the future than this was so by a clock that was wrong."""
 
 
 def names(connection: Connection) -> tuple[str, ...]:
@@ -51,19 +53,39 @@ def register(connection: Connection, definition: JobDefinition, *, now: float, n
     text = records.written(records.DEFINITION, definition, f"the definition of job {job!r}")
     found = connection.execute(select(_jobs).where(_jobs.c.job == job)).first()
     if found is None:
-        first = {"sequence": 1, "pushed_sequence": 0, "registered_at": now, "next_expected_at": next_expected_at}
+        first = {
+            "sequence": 1,
+            "pushed_sequence": 0,
+            "registered_at": now,
+            "next_expected_at": next_expected_at,
+            "accounted_until": now,
+        }
         connection.execute(insert(_jobs).values(job=job, definition=text, **first))
         counters.add(connection, job, counters.zeros(definition))
         return True
     old = records.read(records.DEFINITION, found.definition, f"the definition of job {job!r}")
     rescheduled = (old.schedule, old.timezone) != (definition.schedule, definition.timezone)
     expected = next_expected_at if rescheduled or found.next_expected_at is None else found.next_expected_at
+    if rescheduled or found.accounted_until > now + _LONGEST_STEP_SECONDS:
+        connection.execute(update(_jobs).where(_jobs.c.job == job).values(accounted_until=now))
     missing = dict.fromkeys(counters.zeros(definition).keys() - counters.stored(connection, job), 0)
     if old != definition or expected != found.next_expected_at or missing:
         raise_sequence(connection, job)
         connection.execute(update(_jobs).where(_jobs.c.job == job).values(definition=text, next_expected_at=expected))
         counters.add(connection, job, missing)
     return False
+
+
+def accounted_until(connection: Connection, job: str) -> float | None:
+    """See `Ledger.accounted_until`."""
+    until: float | None = connection.execute(select(_jobs.c.accounted_until).where(_jobs.c.job == job)).scalar()
+    return until
+
+
+def account(connection: Connection, job: str, due_at: float) -> None:
+    """Note that every scheduled time up to `due_at` is accounted for. It never goes back by this."""
+    latest = case((_jobs.c.accounted_until > due_at, _jobs.c.accounted_until), else_=due_at)
+    connection.execute(update(_jobs).where(_jobs.c.job == job).values(accounted_until=latest))
 
 
 def keep_quality(connection: Connection, job: str, holdout: HoldoutReport, *, logical_date: date, today: date) -> None:

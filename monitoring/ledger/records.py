@@ -32,7 +32,8 @@ class RunStart:
 class RunRecord:
     """One line of a job's history. `finished_at`, `outcome` and `report` are None while the run is in progress.
 
-    Rows are those so far, as they were added part by part. A skipped run has no pid.
+    Rows are those so far, as they were added part by part. A run that never began has no pid; a missed one
+    "started" when it was due.
     """
 
     run_id: str

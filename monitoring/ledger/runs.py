@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
@@ -18,32 +19,36 @@ from pipelines.report import ModelReport, Outcome, PartReport, RunReport, Trigge
 _runs = schema.runs
 
 
-def start(connection: Connection, run: RunStart) -> None:
+def start(connection: Connection, run: RunStart | RunReport) -> None:
     """Put down a run in progress. Raises `LedgerError` when the run id is taken."""
-    _insert(connection, run, pid=run.pid)
+    if connection.execute(select(_runs.c.job).where(_runs.c.run_id == run.run_id)).first() is not None:
+        raise LedgerError(f"run {run.run_id!r} is in the ledger already; give every run an id of its own")
+    connection.execute(insert(_runs).values(_columns(run)))
 
 
-def skip(connection: Connection, report: RunReport) -> None:
+def never_began(connection: Connection, report: RunReport) -> None:
     """Put down a run that never began. Raises `LedgerError` when the run id is taken."""
-    _insert(connection, report, pid=None)
+    start(connection, report)
     finish(connection, report)
 
 
-def _insert(connection: Connection, run: RunStart | RunReport, *, pid: int | None) -> None:
-    if connection.execute(select(_runs.c.job).where(_runs.c.run_id == run.run_id)).first() is not None:
-        raise LedgerError(f"run {run.run_id!r} is in the ledger already; give every run an id of its own")
-    values = {
+def missed(connection: Connection, reports: Sequence[RunReport]) -> None:
+    """Put down many runs that never began, at once."""
+    connection.execute(insert(_runs), [_columns(report) | _ended(report) for report in reports])
+
+
+def _columns(run: RunStart | RunReport) -> dict[str, Any]:
+    return {
         "run_id": run.run_id,
         "job": run.job,
         "trigger": run.trigger.value,
         "logical_date": run.logical_date.isoformat(),
         "host": run.host,
-        "pid": pid,
+        "pid": run.pid if isinstance(run, RunStart) else None,
         "started_at": run.started_at,
         **dict.fromkeys(("parts_done", "batches", "rows_read", "rows_scored"), 0),
         **dict.fromkeys(("rejected", "stages"), "{}"),
     }
-    connection.execute(insert(_runs).values(values))
 
 
 def in_progress(connection: Connection, run_id: str, job: str) -> Row[Any]:
@@ -89,9 +94,12 @@ def add_part(connection: Connection, run_id: str, job: str, report: PartReport) 
 def finish(connection: Connection, report: RunReport) -> None:
     """Put down how a run ended. Raises `LedgerError` when it isn't in progress."""
     in_progress(connection, report.run_id, report.job)
+    connection.execute(update(_runs).where(_runs.c.run_id == report.run_id).values(_ended(report)))
+
+
+def _ended(report: RunReport) -> dict[str, Any]:
     text = records.written(records.RUN, report, f"the report of run {report.run_id!r}")
-    ended = {"outcome": report.outcome.value, "finished_at": report.finished_at, "report": text}
-    connection.execute(update(_runs).where(_runs.c.run_id == report.run_id).values(ended))
+    return {"outcome": report.outcome.value, "finished_at": report.finished_at, "report": text}
 
 
 def dead_reports(connection: Connection, job: str, *, now: float, reason: str) -> tuple[RunReport, ...]:

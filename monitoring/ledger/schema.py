@@ -23,6 +23,8 @@ jobs = Table(
     Column("registered_at", Float, nullable=False),
     Column("sequence", BigInteger, nullable=False),
     Column("next_expected_at", Float),
+    # Every scheduled time up to this one is accounted for: it was run, skipped or missed.
+    Column("accounted_until", Float, nullable=False),
     Column("latest_run_id", Text),
     Column("last_success_at", Float),
     Column("model", Text),

@@ -1,0 +1,200 @@
+"""The daemon: one loop in which all happens that changes its state.
+
+Other threads (the clock, the sync, one for each process) and signal handlers put notes into its queue; what they may
+know of it is published as a `Snapshot`.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from functools import partial
+
+from jobs.scheduler.clock import Clock
+from jobs.scheduler.dispatcher import Dispatcher
+from jobs.scheduler.folder import JobFolder
+from jobs.scheduler.log import Log
+from jobs.scheduler.notes import Notes
+from jobs.scheduler.roster import Roster
+from jobs.scheduler.settings import Settings
+from jobs.scheduler.snapshot import Snapshot, SyncResult
+from jobs.scheduler.sync import Sync, SyncThread
+from monitoring.ledger import Ledger
+from monitoring.scheduler_metrics import SchedulerFigures, registry
+
+STEP_SECONDS = 5.0
+"""The wall clock was set when it and the monotonic clock come apart by more than that between two looks."""
+
+
+class Daemon:
+    """A scheduler on one ledger. `run` blocks; the other methods may be called from any thread, and from signal handlers.
+
+    `registry` has the scheduler's own metrics, to be served at `/metrics`. `clock` is the wall clock.
+    """
+
+    def __init__(self, settings: Settings, ledger: Ledger, log: Log, *, clock: Callable[[], float] = time.time) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        self._log = log
+        self._now = clock
+        self._began_at = clock()
+        self._notes = notes = Notes(log)
+        self._clock = Clock(self._due, trigger=settings.trigger)
+        folder = JobFolder(settings.paths, ledger.folder / "definitions")
+        self._sync = SyncThread(
+            Sync(ledger, settings.environment, busy=lambda: self._dispatcher.busy),
+            every_seconds=settings.sync_every_seconds,
+            done=lambda result: notes.put(partial(self._synced, result)),
+        )
+        self._roster = Roster(
+            folder,
+            ledger,
+            settings.environment,
+            clock=self._clock,
+            notes=notes,
+            log=log,
+            now=clock,
+            changed=self._sync.ask,
+        )
+        self._dispatcher = Dispatcher(
+            settings, ledger, self._roster.jobs, notes=notes, log=log, now=clock, changed=self._sync.ask
+        )
+        self._last_sync: SyncResult | None = None
+        self._last_good_sync_at: float | None = None
+        self._sync_failures = 0
+        self._rescan_at = 0.0
+        self._clock_offset = 0.0
+        self._give_up_at = float("inf")
+        self._published = self._snapshot()
+        self.registry = registry(self.figures)
+
+    def run(self) -> None:
+        """Schedule until `stop`, and until what runs has ended. Raises `LockHeld` when the ledger has a scheduler already."""
+        with self._ledger.scheduler_lock():
+            self._begin()
+            try:
+                while not self._over():
+                    self._notes.turn(wait_seconds=self._settings.tick_seconds)
+                    self._look_around()
+                    self._notes.assess()
+                    self._published = self._snapshot()
+            finally:
+                self._clock.stop()
+                self._sync.stop(wait_seconds=self._settings.kill_after_seconds)
+                self._notes.rest()
+                self._published = self._snapshot()
+                self._log("stopped", f"stopped ({self._dispatcher.started} runs started, {self._dispatcher.missed} missed)")
+
+    def stop(self, why: str) -> None:
+        """Start nothing more, ask what runs to stop, and end. A second time: end what runs at once."""
+        self._notes.put(partial(self._stop, why))
+
+    def reload(self) -> None:
+        """Read the job files that have changed, now."""
+        self._notes.put(partial(self._rescan, at_once=True))
+
+    def snapshot(self) -> Snapshot:
+        """The daemon as it was a moment ago: at the end of its loop's last turn."""
+        return self._published
+
+    def figures(self) -> SchedulerFigures:
+        """The same, as its metrics show it."""
+        now = self._published
+        return SchedulerFigures(
+            jobs=sum(job.schedule is not None for job in now.jobs),
+            broken_files=len(now.broken),
+            runs_started=now.runs_started,
+            runs_missed=now.runs_missed,
+            running=len(now.running),
+            waiting=len(now.waiting),
+            max_running=now.max_running,
+            sync_failures=now.sync_failures,
+            last_sync_at=now.last_good_sync_at,
+            ledger_trouble=now.trouble is not None,
+            began_at=now.began_at,
+            lags=now.lags,
+        )
+
+    def _begin(self) -> None:
+        pid, most = os.getpid(), self._settings.max_running
+        self._log("began", f"scheduler began (pid {pid}, at most {most} runs at once, ledger {self._ledger.location})", pid=pid)
+        self._clock_offset = self._now() - time.monotonic()
+        self._clock.start()
+        self._notes.attempt(partial(self._rescan, at_once=True))
+        self._notes.attempt(self._dispatcher.adopt)
+        self._sync.start()
+
+    def _due(self, job: str) -> None:
+        self._notes.put(partial(self._dispatcher.consider, job))
+
+    def _look_around(self) -> None:
+        self._dispatcher.enforce()
+        if self._dispatcher.stopping:
+            return
+        self._watch_the_clock()
+        if time.monotonic() >= self._rescan_at:
+            self._notes.attempt(self._rescan, repeats=True)
+        self._dispatcher.revise()
+        self._dispatcher.fill()
+
+    def _rescan(self, *, at_once: bool = False) -> None:
+        self._rescan_at = time.monotonic() + self._settings.rescan_every_seconds
+        self._roster.rescan(self._dispatcher, at_once=at_once)
+
+    def _watch_the_clock(self) -> None:
+        offset = self._now() - time.monotonic()
+        step, self._clock_offset = offset - self._clock_offset, offset
+        if abs(step) >= STEP_SECONDS:
+            self._log("clock", f"the clock was set by {step:+.0f} s", step_seconds=step)
+            self._roster.look_anew(self._dispatcher)
+
+    def _synced(self, result: SyncResult) -> None:
+        before, self._last_sync = self._last_sync, result
+        for job in result.settled:
+            self._log("settled", "its process had died: the run is recorded as failed", job=job)
+        if result.ok:
+            self._last_good_sync_at = result.at
+            if before is not None and not before.ok:
+                self._log("synced", "nothing is owed any more")
+            return
+        self._sync_failures += 1
+        if before is None or before.errors != result.errors:
+            self._log("sync failed", "; ".join(result.errors))
+
+    def _stop(self, why: str) -> None:
+        again = self._dispatcher.stopping
+        seconds = 0.0 if again else self._settings.shutdown_seconds
+        self._clock.stop()
+        running = len(self._dispatcher.busy)
+        wait = f"; {running} asked to stop, within {seconds:g} s" if running else ""
+        self._log("stopping", f"{why}: starts nothing more{wait}", running=running)
+        self._dispatcher.stop(f"the scheduler was stopped ({why})", kill_after_seconds=seconds)
+        # A ledger that can't be written must not keep us: the next scheduler settles what is left.
+        self._give_up_at = time.monotonic() + seconds + self._settings.kill_after_seconds
+
+    def _over(self) -> bool:
+        if not self._dispatcher.stopping:
+            return False
+        return not self._dispatcher.busy or time.monotonic() >= self._give_up_at
+
+    def _snapshot(self) -> Snapshot:
+        return Snapshot(
+            at=self._now(),
+            began_at=self._began_at,
+            pid=os.getpid(),
+            max_running=self._settings.max_running,
+            jobs=self._roster.scheduled(),
+            running=self._dispatcher.running(),
+            waiting=self._dispatcher.waiting(),
+            missed=self._dispatcher.latest_missed(),
+            broken=self._roster.broken(),
+            runs_started=self._dispatcher.started,
+            runs_missed=self._dispatcher.missed,
+            lags=self._dispatcher.lags,
+            last_sync=self._last_sync,
+            last_good_sync_at=self._last_good_sync_at,
+            sync_failures=self._sync_failures,
+            trouble=self._notes.trouble,
+            stopping=self._dispatcher.stopping,
+        )

@@ -1,0 +1,66 @@
+"""What a scheduler is told: where the job files are, how much may run at once, how long to be patient."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+from jobs.environment import Environment
+from jobs.scheduler.clock import MakeTrigger
+from jobs.scheduler.folder import JobFile
+from jobs.trigger import CronTextTrigger
+from monitoring.resources import available_cores
+
+Command = Callable[[JobFile, date, float], Sequence[str]]
+"""The process of a run: from the job file, the logical date and the scheduled time (Unix seconds)."""
+
+_COUNT_ACCELERATORS = "import torch; print(torch.accelerator.device_count() if torch.accelerator.is_available() else 0)"
+_PATIENCE_SECONDS = 120.0
+
+
+def batchgauge_run(file: JobFile, logical_date: date, due_at: float) -> list[str]:
+    """`batchgauge run`, as a hand would call it, on the definition that the scheduler has read."""
+    # -P: a folder `jobs` in the current folder is nobody's package.
+    run = [sys.executable, "-P", "-m", "jobs.cli", "run", str(file.path), "--trigger", "scheduler"]
+    return [*run, "--date", logical_date.isoformat(), "--due", repr(due_at), "--definition", str(file.copy)]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How to schedule. `log_folder` None: `logs` beside the ledger.
+
+    A run is asked to stop `timeout_allowance_seconds` after its `job.timeout` (it enforces that itself, and says so
+    best), and ended `kill_after_seconds` after it was asked.
+    """
+
+    paths: tuple[Path, ...]
+    environment: Environment
+    max_running: int
+    sync_every_seconds: float = 60.0
+    shutdown_seconds: float = 30.0
+    log_folder: Path | None = None
+    rescan_every_seconds: float = 2.0
+    tick_seconds: float = 1.0
+    timeout_allowance_seconds: float = 30.0
+    kill_after_seconds: float = 10.0
+    command: Command = batchgauge_run
+    trigger: MakeTrigger = CronTextTrigger
+
+
+def default_max_running() -> int:
+    """One run for each accelerator; without any, one for every two cores, and at least 1."""
+    return accelerators() or max(1, available_cores() // 2)
+
+
+def accelerators() -> int:
+    """How many accelerators torch sees; 0 when it can't tell. Asked in a process of its own: torch is heavy."""
+    command = [sys.executable, "-P", "-c", _COUNT_ACCELERATORS]
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE_SECONDS, check=True).stdout
+        return int(said.split()[-1])
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
+        return 0

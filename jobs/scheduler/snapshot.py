@@ -1,0 +1,104 @@
+"""What the scheduler is at, as one value that other threads can read: for a status page, for metrics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from monitoring.scheduler_metrics import Lags
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduledJob:
+    """A job, as its last good definition has it. `next_due_at` is None when it is run by hand only.
+
+    `error` says what is wrong with the file as it is now, if anything.
+    """
+
+    job: str
+    file: str
+    schedule: str | None
+    timezone: str
+    grace_seconds: float
+    timeout_seconds: float | None
+    next_due_at: float | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunningJob:
+    """A run in progress. `adopted`: a scheduler before this one has started it, and died."""
+
+    job: str
+    pid: int
+    due_at: float
+    started_at: float
+    adopted: bool
+    stopping: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingJob:
+    """A run that is due and waits for its turn."""
+
+    job: str
+    due_at: float
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class MissedRun:
+    """A scheduled time that was counted as missed, and why."""
+
+    job: str
+    due_at: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenFile:
+    """A job file (or folder) that can't be used. `running`: the last good definition of its job is scheduled all the same."""
+
+    file: str
+    error: str
+    running: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SyncResult:
+    """One comparison of the ledger with the gateways: jobs whose state was pushed, dead runs settled, what went wrong."""
+
+    at: float
+    pushed: tuple[str, ...] = ()
+    settled: tuple[str, ...] = ()
+    errors: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is owed now."""
+        return not self.errors
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The scheduler at one instant (`at`). Timestamps are Unix seconds; counts are since it began.
+
+    `missed` has the latest of the missed runs. `trouble` says why the ledger can't be used, while that is so.
+    """
+
+    at: float
+    began_at: float
+    pid: int
+    max_running: int
+    jobs: tuple[ScheduledJob, ...] = ()
+    running: tuple[RunningJob, ...] = ()
+    waiting: tuple[WaitingJob, ...] = ()
+    missed: tuple[MissedRun, ...] = ()
+    broken: tuple[BrokenFile, ...] = ()
+    runs_started: int = 0
+    runs_missed: int = 0
+    lags: Lags = field(default_factory=Lags)
+    last_sync: SyncResult | None = None
+    last_good_sync_at: float | None = None
+    sync_failures: int = 0
+    trouble: str | None = None
+    stopping: bool = False
