@@ -5,23 +5,32 @@ TORCH ?= torch==2.13.0
 HOME_DIR := .batchgauge
 BIN := $(HOME_DIR)/venv/bin
 TOOLS := $(HOME_DIR)/tools
+# Of Debian: the servers that `make test-next` tests with.
+SUITE ?= forky
 
-.PHONY: demo test check docs bench clean
+.PHONY: demo test test-next check docs bench clean
 
 demo: $(HOME_DIR)/.ready $(HOME_DIR)/.tools  ## set up, then run the two example jobs over a month of nights
 	$(BIN)/python -m jobs.examples.demo
 
-test: $(HOME_DIR)/.ready $(HOME_DIR)/.tools  ## set up, then run the whole suite against real servers
+test: $(HOME_DIR)/.ready $(HOME_DIR)/.tools $(HOME_DIR)/.browser  ## set up, then run the whole suite against real servers
 	$(BIN)/python -m pytest
+
+test-next: $(HOME_DIR)/.ready $(HOME_DIR)/.tools-$(SUITE) $(HOME_DIR)/.browser  ## the same suite against Debian's newer servers
+	$(TOOLS)-$(SUITE)/root/usr/bin/prometheus --version
+	BATCHGAUGE_TOOLS=$(CURDIR)/$(TOOLS)-$(SUITE) $(BIN)/python -m pytest
 
 check: $(HOME_DIR)/.ready  ## format, lint, types, generated documents
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m jobs.reference --check
+	$(BIN)/python -m dashboards.build --diff
 
-docs: $(HOME_DIR)/.ready  ## write the generated parts of the README
+docs: $(HOME_DIR)/.ready  ## write what is generated: parts of the README, crontab.example, the dashboards
 	$(BIN)/python -m jobs.reference
+	$(BIN)/python -m jobs.crontab > crontab.example
+	$(BIN)/python -m dashboards.build
 
 bench: $(HOME_DIR)/.ready $(HOME_DIR)/.tools  ## ratios against what people write by hand, measured side by side
 	$(BIN)/python -m benchmarks
@@ -38,7 +47,19 @@ $(HOME_DIR)/.ready: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
+INSTALLER := $(addprefix monitoring/,servers.py packages.py apt.py unpacked.py)
+
 # The real servers: from PATH, else Debian's packages, unpacked here. What can't be had is said, and the demo goes on.
-$(HOME_DIR)/.tools: monitoring/servers.py monitoring/packages.py
+$(HOME_DIR)/.tools: $(INSTALLER)
 	@mkdir -p $(TOOLS)
 	@if $(PYTHON) -m monitoring.servers install $(TOOLS); then touch $@; fi
+
+# The browser that tests look at pages with, likewise. Where it can't be had, those tests fail and say what to do.
+$(HOME_DIR)/.browser: $(INSTALLER) | $(HOME_DIR)/.tools
+	@mkdir -p $(TOOLS)
+	@if $(PYTHON) -m monitoring.servers install $(TOOLS) chromium; then touch $@; fi
+
+$(HOME_DIR)/.tools-$(SUITE): $(INSTALLER)
+	@mkdir -p $(TOOLS)-$(SUITE)
+	@$(PYTHON) -m monitoring.servers install $(TOOLS)-$(SUITE) --suite $(SUITE)
+	@touch $@

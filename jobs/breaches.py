@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
-from jobs.spec import ThresholdSettings
 from pipelines.report import Estimate, RunReport
 
 
@@ -24,10 +24,28 @@ class Breach:
         side = "below" if self.holdout else "above"
         where = f" on holdout {self.holdout}" if self.holdout else ""
         doubt = "" if self.certain else " (not enough examples to be sure)"
-        return f"{self.figure} {self.value:.4g} is {side} the threshold of {self.threshold:g}{where}{doubt}"
+        figure = self.figure.removesuffix("_seconds")
+        unit = "" if figure == self.figure else " s"
+        return f"{figure} {self.value:.4g}{unit} is {side} the threshold of {self.threshold:g}{unit}{where}{doubt}"
 
 
-def breaches(report: RunReport, thresholds: ThresholdSettings) -> tuple[Breach, ...]:
+class Limits(Protocol):
+    """The job's limits, whether from its file or from the ledger; None means no limit."""
+
+    @property
+    def latency_seconds(self) -> float | None:
+        """Mean seconds for each row: not above."""
+
+    @property
+    def accuracy(self) -> float | None:
+        """Not below, from 0 to 1."""
+
+    @property
+    def recall(self) -> float | None:
+        """Not below, from 0 to 1."""
+
+
+def breaches(report: RunReport, thresholds: Limits) -> tuple[Breach, ...]:
     """All of them: mean latency first, then accuracy and recall of each holdout. A figure that is absent breaches nothing."""
     return (*_latency(report, thresholds.latency_seconds), *_quality(report, thresholds))
 
@@ -38,7 +56,7 @@ def _latency(report: RunReport, threshold: float | None) -> Iterator[Breach]:
         yield Breach("latency_seconds", None, value, threshold, certain=True)
 
 
-def _quality(report: RunReport, thresholds: ThresholdSettings) -> Iterator[Breach]:
+def _quality(report: RunReport, thresholds: Limits) -> Iterator[Breach]:
     for holdout in report.holdouts:
         yield from _below("accuracy", holdout.name, holdout.accuracy, thresholds.accuracy)
         yield from _below("recall", holdout.name, holdout.recall, thresholds.recall)

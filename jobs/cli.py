@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import redirect_stdout
-from datetime import datetime
+from datetime import UTC, datetime
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from signal import SIGINT
@@ -47,11 +47,17 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+stack_app = typer.Typer(help="The servers around batchgauge, on this machine.", no_args_is_help=True)
+app.add_typer(stack_app, name="stack")
+
 SpecFile = Annotated[Path, typer.Argument(metavar="SPEC", help="Job file (TOML).", show_default=False)]
 SpecFiles = Annotated[
     list[Path], typer.Argument(metavar="SPEC…", help="Job files (TOML), or folders of them.", show_default=False)
 ]
 JobName = Annotated[str, typer.Argument(metavar="JOB", help="A job's name, or its job file.", show_default=False)]
+StackFolder = Annotated[
+    Path | None, typer.Option("--folder", help="Folder of its data; default: stack, beside the ledger.", show_default=False)
+]
 Json = Annotated[bool, typer.Option("--json", help="Report as JSON on stdout.")]
 
 
@@ -193,6 +199,31 @@ def history(
 
 
 @app.command()
+def report(
+    job: JobName,
+    *,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="File to write, or - for stdout; default: the job's name, with .html, here."),
+    ] = None,
+) -> None:
+    """Write one HTML page about a job: its last run, its quality, its history. It needs no server and no network."""
+    from time import time
+
+    from jobs.report import publish
+    from jobs.report.facts import gather
+    from jobs.report.page import page
+
+    name = _job_name(job)
+    with _ledger() as ledger:
+        written = page(gather(ledger, name, now=time()))
+    file = output or publish.default_file(name)
+    publish.write(written, file)
+    if file != publish.STDOUT:
+        typer.echo(f"wrote {file}", err=True)
+
+
+@app.command()
 def register(specs: SpecFiles, *, json: Json = False) -> None:
     """Make jobs known before their first run: pushes zeros, so that the first increase is seen."""
     from jobs.catalogue import load_all
@@ -244,6 +275,139 @@ def forget(
     typer.echo(f"forgot {name!r}", err=True)
 
 
+@stack_app.command("up")
+def stack_up(
+    *,
+    folder: StackFolder = None,
+    scrape_interval: Annotated[str, typer.Option(help="Of every scrape and evaluation, as in 1s.")] = "5s",
+    textfiles: Annotated[
+        Path | None,
+        typer.Option(help="Folder that node_exporter reads, for push.textfile; default: textfile in the stack's folder."),
+    ] = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Leave it running in the background.")] = False,
+) -> None:
+    """Start Prometheus, Pushgateway, Alertmanager and node_exporter on loopback, with batchgauge's rules.
+
+    It stays until it is interrupted (or ended by 'stack down'), and keeps its data. If one of them dies, all end.
+    """
+    from jobs import stack
+
+    def show(status: stack.Status) -> None:
+        printing.show(stack.status_table(status), status.document(), as_json=False)
+        typer.echo(stack.next_steps(status), err=True)
+
+    place = folder or stack.default_folder(_environment())
+    if detach:
+        show(stack.up_detached(place, interval=scrape_interval, textfiles=textfiles))
+        typer.echo("It runs in the background; 'batchgauge stack down' ends it.", err=True)
+    else:
+        stack.up(place, interval=scrape_interval, textfiles=textfiles, say=lambda line: typer.echo(line, err=True), show=show)
+
+
+@stack_app.command("down")
+def stack_down(*, folder: StackFolder = None) -> None:
+    """End the stack, and wait until it has ended. Its data stays."""
+    from jobs import stack
+
+    typer.echo(stack.down(folder or stack.default_folder(_environment())), err=True)
+
+
+@stack_app.command("status")
+def stack_status(*, folder: StackFolder = None, json: Json = False) -> None:
+    """Show the stack's servers and what Prometheus scrapes. Exit code 1 unless it runs and all of them answer."""
+    from jobs import stack
+
+    status = stack.status(folder or stack.default_folder(_environment()))
+    printing.show(stack.status_table(status), status.document(), as_json=json)
+    raise typer.Exit(0 if status.well else FAILED)
+
+
+@app.command()
+def export(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to write.", show_default=False)],
+    *,
+    prometheus: Annotated[str, typer.Option(metavar="HOST:PORT")] = "127.0.0.1:9090",
+    gateway: Annotated[str, typer.Option(metavar="HOST:PORT", help="The Pushgateway.")] = "127.0.0.1:9091",
+    alertmanager: Annotated[str, typer.Option(metavar="HOST:PORT")] = "127.0.0.1:9093",
+    node_exporter: Annotated[str, typer.Option(metavar="HOST:PORT")] = "127.0.0.1:9100",
+    scheduler: Annotated[str, typer.Option(metavar="HOST:PORT", help="batchgauge's own.")] = "127.0.0.1:9195",
+    grafana_url: Annotated[str, typer.Option(metavar="URL", help="For links in alerts.")] = "http://127.0.0.1:3000",
+    runbook_url: Annotated[str, typer.Option(metavar="URL", help="Where RUNBOOK.md can be read.")] = "RUNBOOK.md",
+    secrets: Annotated[
+        str, typer.Option(metavar="PATH", help="Folder of Alertmanager's secrets.")
+    ] = "/etc/alertmanager/secrets",
+    force: Annotated[bool, typer.Option("--force", help="Overwrite files that differ.")] = False,
+) -> None:
+    """Write the configuration of Prometheus, Alertmanager and Grafana to a folder, with these addresses put in."""
+    from monitoring import deployment
+
+    addresses = deployment.Addresses(
+        prometheus=prometheus,
+        gateway=gateway,
+        alertmanager=alertmanager,
+        node_exporter=node_exporter,
+        scheduler=scheduler,
+        grafana_url=grafana_url,
+        runbook_url=runbook_url,
+        secrets=secrets,
+    )
+    files = deployment.files(addresses)
+    deployment.write(folder, files, force=force)
+    typer.echo(f"wrote {len(files)} files to {folder}", err=True)
+
+
+@app.command()
+def crontab(
+    specs: SpecFiles,
+    *,
+    mailto: Annotated[str | None, typer.Option(help="Whom cron mails what goes wrong; '' for nobody.")] = None,
+    logs: Annotated[Path | None, typer.Option(help="Folder for what runs print; default: mailed if one goes wrong.")] = None,
+) -> None:
+    """Print a crontab for the jobs that have a schedule, with this environment's settings but no secret."""
+    from jobs import timetable
+    from jobs.crontab import Crontab, machine_zone
+
+    jobs, left_out = timetable.scheduled(_load_all(specs))
+    made = Crontab(
+        entries=[entry for entry, _ in jobs],
+        programs=timetable.programs(),
+        settings=timetable.settings(os.environ, _environment()),
+        machine=machine_zone(),
+        mailto=mailto,
+        logs=logs.absolute() if logs else None,
+    )
+    typer.echo(made.text(), nl=False)
+    for note in (*left_out, *made.notes()):
+        typer.echo(f"note: {note}", err=True)
+
+
+@app.command()
+def systemd(
+    specs: SpecFiles,
+    *,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where to write the units.")],
+    user: Annotated[str | None, typer.Option(help="User that the jobs run as; default: whoever asks.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite units that differ.")] = False,
+) -> None:
+    """Write a systemd service and timer for each job that has a schedule, with this environment's settings but no secret."""
+    from jobs import timetable
+    from jobs.systemd import Host, current_user, missing, steps, units
+    from monitoring.deployment import write
+
+    environment = _environment()
+    if user and user != current_user() and not os.environ.get("BATCHGAUGE_LEDGER"):
+        raise SpecError(
+            f"--user {user}: set BATCHGAUGE_LEDGER to a file that {user} may write; the default is in your own home"
+        )
+    jobs, left_out = timetable.scheduled(_load_all(specs))
+    settings = timetable.settings(os.environ, environment)
+    host = Host(timetable.programs(), environment, settings, user or current_user(), datetime.now(UTC))
+    files = units(jobs, host)
+    write(output, files, force=force)
+    for note in (*left_out, *steps(output, files, missing(jobs, environment), host.user)):
+        typer.echo(f"note: {note}", err=True)
+
+
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of a job file, for editors."""
@@ -282,6 +446,9 @@ def schedule(
     log_dir: Annotated[
         Path | None, typer.Option(help="Folder for the output of runs, a file a job; default: logs/ beside the ledger.")
     ] = None,
+    listen: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="Where to serve its own /metrics for Prometheus; '' for nowhere.")
+    ] = "127.0.0.1:9195",
     log_json: Annotated[bool, typer.Option("--log-json", help="Log events as JSON, one a line.")] = False,
 ) -> None:
     """Run jobs when their schedules say so, until SIGTERM. SIGHUP reads changed job files at once."""
@@ -295,6 +462,7 @@ def schedule(
         sync_every_seconds=_duration("--sync-every", sync_every),
         shutdown_seconds=_duration("--shutdown-timeout", shutdown_timeout),
         log_folder=log_dir,
+        listen=listen or None,
     )
     serve(settings, stream=sys.stderr, log_json=log_json)
 
@@ -325,6 +493,12 @@ def _trigger(name: str) -> Trigger:
         return Trigger(name)
     except ValueError:
         raise SpecError(f"--trigger {name!r}: must be one of {', '.join(Trigger)}") from None
+
+
+def _load_all(files: list[Path]) -> list[JobSpec]:
+    from jobs.catalogue import load_all
+
+    return load_all(files)
 
 
 def _load(file: Path, *, text_from: Path | None = None) -> JobSpec:

@@ -25,7 +25,7 @@ VARIABLES: dict[str, str] = {
     "PASSWORD_FILE": "File with that password, in place of `PASSWORD`.",
     "BEARER_TOKEN": "Bearer token for the gateway, in place of user name and password.",
     "BEARER_TOKEN_FILE": "File with that token, in place of `BEARER_TOKEN`.",
-    "TOOLS": "Folder with the servers' binaries, for the demo and the tests.",
+    "TOOLS": "Folder with the servers' binaries, for the stack, the demo and the tests; comes before PATH.",
 }
 
 

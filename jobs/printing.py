@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import StringIO, TextIOWrapper
 from typing import TYPE_CHECKING
 
@@ -53,10 +55,24 @@ def _rendered(table: RenderableType) -> str:
     return text.getvalue()
 
 
+def show_bytes(body: bytes) -> None:
+    """Print what has an encoding of its own, whatever the terminal's. Raises `PrintingError`."""
+    if sys.stdout is not None:
+        with _pipes_may_break():
+            sys.stdout.buffer.write(body)
+            sys.stdout.buffer.flush()
+
+
 def _write(text: str) -> None:
-    try:
+    with _pipes_may_break():
         sys.stdout.write(text)
         sys.stdout.flush()
+
+
+@contextmanager
+def _pipes_may_break() -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter fails on it again at its end
         if not isinstance(error, BrokenPipeError):  # a reader that has seen enough is no error

@@ -1,7 +1,7 @@
 """Writes the generated parts of the README: `python -m jobs.reference [--check]`.
 
-The job-file reference comes from the settings' own descriptions, the metric reference from the metric table,
-and the environment's from `jobs.environment`: what is generated can't go stale unseen.
+The job-file reference comes from the settings' own descriptions, the metric reference from the metric table, the
+alerts' from their rules, and the environment's from `jobs.environment`: what is generated can't go stale unseen.
 """
 
 from __future__ import annotations
@@ -13,11 +13,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from jobs.environment import PREFIX, VARIABLES
 from jobs.spec import JobSpec
 from monitoring.metrics_reference import markdown as metrics_markdown
 
 README = Path(__file__).parent.parent / "README.md"
+ALERTS = README.parent / "monitoring" / "prometheus" / "rules" / "alerts.yml"
 SECTIONS = ("job", "model", "input", "output", "batch", "holdout", "thresholds", "retrain", "push")
 
 
@@ -31,6 +34,20 @@ def environment_markdown() -> str:
     """The environment variables."""
     rows = [f"| `{PREFIX}{name}` | {_cell(text)} |" for name, text in VARIABLES.items()]
     return "\n".join(["| variable | meaning |", "|---|---|", *rows, ""])
+
+
+def alerts_markdown() -> str:
+    """The alerts, each with its severity, its summary, and its entry in the runbook."""
+    groups = yaml.safe_load(ALERTS.read_text(encoding="utf-8"))["groups"]
+    rows = [_alert(rule) for group in groups for rule in group["rules"]]
+    return "\n".join(["| alert | severity | says |", "|---|---|---|", *rows, ""])
+
+
+def _alert(rule: Mapping[str, Any]) -> str:
+    says = re.sub(
+        r"\{\{ \$(?:labels\.)?(\w+) \}\}", r"*\1*", rule["annotations"]["summary"].removeprefix("{{ $labels.job }}: ")
+    )
+    return f"| [{rule['alert']}]({rule['annotations']['runbook_url']}) | {rule['labels']['severity']} | {_cell(says)} |"
 
 
 def _section(name: str, schema: Mapping[str, Any]) -> str:
@@ -98,6 +115,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "job file": job_file_markdown,
     "environment": environment_markdown,
     "metrics": metrics_markdown,
+    "alerts": alerts_markdown,
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from itertools import groupby
 
-from monitoring.names import LATENCY_BUCKETS, TABLE, Metric
+from monitoring.names import LAG_BUCKETS, LATENCY_BUCKETS, SCHEDULER_TABLE, TABLE, Metric
 
 _INTRODUCTIONS = {
     "cumulative": "Over the job's life, never falling: `rate()` and `increase()` work across runs.",
@@ -13,12 +13,14 @@ _INTRODUCTIONS = {
     "schedule and state": "When the next run is due, and which revision of the ledger is shown.",
     "quality": "From the labelled holdouts; absent, never 0, where there is nothing to divide by.",
     "thresholds": "From the job file; absent where it sets none.",
+    "scheduler": "Of `batchgauge schedule` itself: scraped from it (`--listen`), never pushed, so without a `job` of its own.",
 }
 
 
 def markdown() -> str:
     """The reference, section by section in the table's order."""
-    return "\n".join(_section(name, list(metrics)) for name, metrics in groupby(TABLE, lambda metric: metric.section))
+    table = (*TABLE, *SCHEDULER_TABLE)
+    return "\n".join(_section(name, list(metrics)) for name, metrics in groupby(table, lambda metric: metric.section))
 
 
 def _section(name: str, metrics: list[Metric]) -> str:
@@ -37,7 +39,8 @@ def _row(metric: Metric) -> str:
     labels = ", ".join(f"`{label}`" for label in metric.labels)
     meaning = metric.help.replace("|", "\\|")
     if metric.kind == "histogram":
-        meaning += f" Buckets: {', '.join(map(repr, LATENCY_BUCKETS))}."
+        bounds = LATENCY_BUCKETS if metric in TABLE else LAG_BUCKETS
+        meaning += f" Buckets: {', '.join(map(repr, bounds))}."
     return f"| `{metric.name}` | {metric.kind} | {labels} | {meaning} |"
 
 

@@ -1,97 +1,107 @@
-"""The servers' binaries: where they are, and unpacking Debian's packages into a folder of ours.
+"""Programs of other projects: where they are, and unpacking Debian's packages of them into a folder of ours.
 
-Standard library only. `apt-get download` and `dpkg -x` need no root, run no maintainer script, start no service.
+The servers, and the browser that the tests look at pages with.
+Standard library only.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from monitoring import apt, unpacked
+from monitoring.apt import Say
 from pipelines.errors import BatchgaugeError
 
-PACKAGES = {
+SERVERS = {
     "prometheus": "prometheus",
     "promtool": "prometheus",
     "pushgateway": "prometheus-pushgateway",
     "alertmanager": "prometheus-alertmanager",
+    "amtool": "prometheus-alertmanager",
     "node_exporter": "prometheus-node-exporter",
 }
-"""Upstream's name of a binary → the Debian package it is in."""
+"""Upstream's name of a program → the Debian package it is in."""
 
-_BINARIES = Path("root") / "usr" / "bin"
+BROWSER = "chromium"
 
-_SHARE, _RELOCATED = b"/usr/share/prometheus", b".////share/prometheus"
-"""Debian builds the servers to look for their pages in this folder. The other, as long, is relative to `usr`."""
-
-Say = Callable[[str], None]
+_PROGRAMS = Path("root") / "usr" / "bin"
+_SUITE = "suite"  # the file that says which one a folder was filled from
 
 
 class MissingServer(BatchgaugeError):  # noqa: N818  it names what is missing
-    """A server's binary is nowhere to be found, or can't be installed."""
+    """A program is nowhere to be found, or can't be installed."""
 
 
-def find(name: str, folder: Path) -> Path:
-    """The binary, by upstream's or Debian's name: on PATH, else in the folder that `install` filled, or loose in it.
+def find(name: str, places: Sequence[Path | None]) -> Path:
+    """The program, by upstream's or Debian's name, in the first place that has it.
 
+    A place is a folder that `install` filled, or that has programs loose in it; None stands for PATH.
     Raises `MissingServer` with the command that installs it.
     """
-    names = _names(name)
-    for candidate in names:
-        if found := shutil.which(candidate):
-            return Path(found)
-    for place in (folder / _BINARIES, folder):
-        for candidate in names:
-            if _is_program(place / candidate):
-                return (place / candidate).absolute()
-    raise MissingServer(f"{name} is not on PATH and not in {folder}; install it: python -m monitoring.servers install {folder}")
+    if found := _found(name, places):
+        return found
+    folders = [place for place in places if place is not None]
+    what = " chromium" if name == BROWSER else ""
+    raise MissingServer(
+        f"{name} is not on PATH and not in {' or '.join(map(str, folders))};"
+        f" install it: python -m monitoring.servers install {folders[0]}{what}"
+    )
 
 
-def install(folder: Path, *, say: Say = print) -> None:
-    """Unpack the packages of the servers that `find` doesn't find. Raises `MissingServer` when they can't be had."""
+def install(folder: Path, *, browser: bool = False, suite: str | None = None, say: Say = print) -> None:
+    """Unpack what is neither on PATH nor in the folder: the servers, or the browser instead.
+
+    With a `suite` PATH doesn't count, and the folder holds that suite's servers only.
+    Raises `MissingServer` when they can't be had.
+    """
     folder = folder.absolute()
-    wanted = list(dict.fromkeys(package for name, package in PACKAGES.items() if not _is_found(name, folder)))
-    if not wanted:
-        _relocate(folder / _BINARIES)
-        say(f"the servers are on PATH or in {folder / _BINARIES} already")
-        return
-    for tool in ("apt-get", "dpkg"):
-        if shutil.which(tool) is None:
-            raise MissingServer(f"there is no {tool} here: install {', '.join(wanted)} by hand and put them on PATH")
-    downloads = folder / "packages"
+    packages = {BROWSER: BROWSER} if browser else SERVERS
+    places = [folder] if suite else [None, folder]
     try:
-        downloads.mkdir(parents=True, exist_ok=True)
+        _keep_to_suite(folder, suite)
+        if wanted := _missing(packages, places):
+            apt.fetch_and_unpack(wanted, folder, suite=suite, say=say)
+        unpacked.mend(folder / "root")
+    except apt.AptFailed as error:
+        raise MissingServer(str(error)) from error
     except OSError as error:
-        raise MissingServer(f"{downloads} can't be made: {error.strerror}") from error
-    _download(wanted, downloads, folder / "apt", say)
-    for archive in sorted(downloads.glob("*.deb")):
-        say(f"unpacking {archive.name}")
-        _run(["dpkg", "-x", str(archive), str(folder / "root")], folder)
-    shutil.rmtree(downloads)
-    _relocate(folder / _BINARIES)
-    say(f"installed {', '.join(wanted)} in {folder / _BINARIES}")
+        raise MissingServer(f"{error.filename or folder} can't be written: {error.strerror}") from error
+    if missing := _missing(packages, places):
+        raise MissingServer(f"{', '.join(missing)}: unpacked in {folder / 'root'}, but without the programs; install by hand")
+    say(f"{', '.join(dict.fromkeys(packages.values()))}: {'installed in' if wanted else 'on PATH or in'} {folder / _PROGRAMS}")
 
 
-def _relocate(binaries: Path) -> None:
-    """Make unpacked servers look for their pages where they were unpacked. Alertmanager doesn't start without its template."""
-    for binary in binaries.glob("*"):
-        content = binary.read_bytes()
-        if _SHARE in content:
-            aside = binary.with_name(f".{binary.name}.tmp")  # the server may be running
-            aside.write_bytes(content.replace(_SHARE, _RELOCATED))
-            aside.chmod(0o755)
-            aside.replace(binary)
+def _keep_to_suite(folder: Path, suite: str | None) -> None:
+    """Programs of two suites in one folder would be told apart by nobody."""
+    file, filled = folder / _SUITE, (folder / "root").exists()
+    said = file.read_text().strip() if file.exists() else None
+    if filled and said != suite:
+        raise MissingServer(
+            f"{folder} was filled from {said or 'the suite of this machine'}: name another folder, or delete it"
+        )
+    if suite and not said:
+        folder.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"{suite}\n")
 
 
-def _is_found(name: str, folder: Path) -> bool:
-    try:
-        find(name, folder)
-    except MissingServer:
-        return False
-    return True
+def _missing(packages: dict[str, str], places: Sequence[Path | None]) -> list[str]:
+    return list(dict.fromkeys(package for name, package in packages.items() if not _found(name, places)))
+
+
+def _found(name: str, places: Iterable[Path | None]) -> Path | None:
+    for place in places:
+        for candidate in _names(name):
+            if place is None:
+                if on_path := shutil.which(candidate):
+                    return Path(on_path)
+            else:
+                for file in (place / _PROGRAMS / candidate, place / candidate):
+                    if _is_program(file):
+                        return file.absolute()
+    return None
 
 
 def _is_program(path: Path) -> bool:
@@ -101,34 +111,3 @@ def _is_program(path: Path) -> bool:
 def _names(name: str) -> tuple[str, ...]:
     upstream = name.removeprefix("prometheus-").replace("-", "_")
     return tuple(dict.fromkeys((name, upstream, f"prometheus-{upstream.replace('_', '-')}")))
-
-
-def _download(packages: Sequence[str], into: Path, private: Path, say: Say) -> None:
-    """With the machine's package lists; where there are none, with lists of our own: the machine's stay untouched."""
-    say(f"downloading {', '.join(packages)}")
-    try:
-        _run(["apt-get", "-q", "download", *packages], into)
-    except MissingServer as error:
-        say(f"not with this machine's package lists ({str(error).splitlines()[-1]}); fetching lists into {private}")
-    else:
-        return
-    (private / "lists" / "partial").mkdir(parents=True, exist_ok=True)
-    (private / "cache" / "archives" / "partial").mkdir(parents=True, exist_ok=True)
-    settings = {
-        "Dir::State::lists": private / "lists",
-        "Dir::Cache": private / "cache",
-        "Debug::NoLocking": "1",
-        "APT::Sandbox::User": "",  # the folder is ours, not apt's own user's
-        "Acquire::Languages": "none",
-    }
-    options = [word for key, value in settings.items() for word in ("-o", f"{key}={value}")]
-    _run(["apt-get", "-q", *options, "update"], into)
-    _run(["apt-get", "-q", *options, "download", *packages], into)
-    shutil.rmtree(private)
-
-
-def _run(command: Sequence[str], folder: Path) -> None:
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", check=False)
-    if done.returncode:
-        said = (done.stderr or done.stdout).strip()[-1500:]
-        raise MissingServer(f"{' '.join(command)} failed in {folder}:\n{said}")

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import accumulate
 
-from prometheus_client import CollectorRegistry, Metric
+from prometheus_client import CollectorRegistry, Metric, start_http_server
 from prometheus_client.registry import Collector
 
 from monitoring import names
 from monitoring.exposition import number
+from pipelines.errors import SpecError
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,30 @@ def registry(figures: Callable[[], SchedulerFigures]) -> CollectorRegistry:
     made = CollectorRegistry(auto_describe=False)
     made.register(SchedulerCollector(figures))
     return made
+
+
+@contextmanager
+def served(registry: CollectorRegistry, listen: str | None) -> Iterator[str | None]:
+    """Serve `/metrics` on `host:port` (port 0: any that is free) while inside; the URL is given. None serves nothing.
+
+    Raises `SpecError` when it can't listen there.
+    """
+    if not listen:
+        yield None
+        return
+    host, _, port = listen.rpartition(":")
+    try:
+        server, thread = start_http_server(int(port), host, registry)
+    except (OSError, ValueError, OverflowError) as error:
+        raise SpecError(
+            f"can't listen on {listen!r} for /metrics ({error}); give --listen HOST:PORT, or '' for none"
+        ) from error
+    try:
+        yield f"http://{host}:{server.server_port}/metrics"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 def _histogram(metric: names.Metric, lags: Lags) -> Metric:

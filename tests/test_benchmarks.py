@@ -18,6 +18,7 @@ from benchmarks.answers import DifferentAnswers
 from benchmarks.figures import FIGURES, Figure, result
 from benchmarks.rounds import Contender, Timing, Timings, measure
 from benchmarks.sliced import JudgedRows
+from monitoring import servers
 
 ROWS = 3_000
 
@@ -109,7 +110,8 @@ def test_without_a_gateway_it_says_how_to_get_one(
 ) -> None:
     """Monitoring is not measured against nothing."""
     monkeypatch.setenv("PATH", "")
-    monkeypatch.setenv("BATCHGAUGE_TOOLS", str(tmp_path))
+    monkeypatch.delenv("BATCHGAUGE_TOOLS", raising=False)
+    monkeypatch.setattr(servers, "_TOOLS", tmp_path)
     assert main(["monitoring", "--rows", "100", "--rounds", "1"]) == 1
     assert "pushgateway" in capsys.readouterr().err
 

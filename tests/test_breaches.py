@@ -51,6 +51,6 @@ def test_a_breach_says_whether_it_is_certain() -> None:
 
 
 def test_mean_latency_above_its_threshold_is_a_breach() -> None:
-    """Infer seconds ÷ rows."""
+    """Infer seconds ÷ rows; a person reads it with its unit."""
     slow = replace(RUN, rows_scored=2, stage_seconds={Stage.INFER: 3.0})
-    assert [breach.sentence() for breach in breaches(slow, THRESHOLDS)] == ["latency_seconds 1.5 is above the threshold of 0.5"]
+    assert [breach.sentence() for breach in breaches(slow, THRESHOLDS)] == ["latency 1.5 s is above the threshold of 0.5 s"]

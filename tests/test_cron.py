@@ -67,6 +67,45 @@ def test_the_latest_time_is_not_after_now_and_nothing_lies_between(moment: datet
 
 
 @pytest.mark.parametrize(
+    ("zone", "start"),
+    [
+        ("Europe/Berlin", "2026-03-27 12:00"),
+        ("Europe/Berlin", "2026-10-23 12:00"),
+        ("Australia/Lord_Howe", "2026-04-03 00:00"),  # by half an hour
+        ("Australia/Lord_Howe", "2026-10-02 00:00"),
+    ],
+)
+@pytest.mark.parametrize("expression", ["*/20 1-3 * * *", "0 */2 * * *", "15,45 1,2 * * *"])
+@given(minutes=st.integers(0, 4 * 24 * 60))
+def test_both_directions_agree_around_clock_changes(expression: str, zone: str, start: str, *, minutes: int) -> None:
+    """Walking back finds the times that walking on finds."""
+    now = at(start) + timedelta(minutes=minutes)
+    before, after = (look(expression, ZoneInfo(zone), now).astimezone(UTC) for look in (cron.latest, cron.following))
+    assert before <= now < after
+    assert cron.following(expression, ZoneInfo(zone), before).astimezone(UTC) == after
+    assert cron.latest(expression, ZoneInfo(zone), after - timedelta(microseconds=1)).astimezone(UTC) == before
+
+
+def test_the_fields_are_what_the_text_speaks_of() -> None:
+    """Names as numbers, 7 as 0, nicknames and odd spaces as five fields."""
+    fields = cron.fields("\t5,10-12  */12 1\n jan-mar/2  SUN,6-7 ")
+    assert (set(fields.minutes), set(fields.hours), set(fields.days)) == ({5, 10, 11, 12}, {0, 12}, {1})
+    assert (set(fields.months), set(fields.weekdays)) == ({1, 3}, {0, 6})
+    assert fields.either_day
+    assert fields.follows_the_clock
+    assert cron.check("\t5,10-12  */12 1\n jan-mar/2  SUN,6-7 ") == "5,10-12 */12 1 jan-mar/2 SUN,6-7"
+    assert cron.check(" @Weekly ") == "0 0 * * 0"
+    assert not cron.fields("@weekly").follows_the_clock
+
+
+@pytest.mark.parametrize("expression", ["5/15 * * * *", "5-5/2 * * * *", "0 0 1,7/7 * *", "0 0 * jan/2 *", "0 0 * * sun-0/2"])
+def test_a_step_after_one_number_is_refused(expression: str) -> None:
+    """`crontab` refuses most of these; what the others mean is not what other readers of cron texts take them for."""
+    with pytest.raises(ValueError, match="a step must follow a star or a range"):
+        cron.check(expression)
+
+
+@pytest.mark.parametrize(
     "expression", ["", "* * * *", "* * * * * *", "61 * * * *", "0 0 30 2 *", "@reboot", "0 0 L * *", "0 0 * * 5#2", "a b c d e"]
 )
 def test_what_cron_would_refuse_is_refused(expression: str) -> None:

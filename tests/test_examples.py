@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 from types import ModuleType
@@ -18,8 +19,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from jobs.examples import breast_cancer, digits
+from jobs.environment import read
+from jobs.examples import breast_cancer, demo, digits
 from jobs.examples.nights import random_for
+from monitoring.state import Destination
 from pipelines.settings import PipelineSettings
 
 EXAMPLES = {"digits": digits, "breast_cancer": breast_cancer}
@@ -34,6 +37,15 @@ def job_file(name: str) -> dict[str, Any]:
 
 def settings(name: str) -> PipelineSettings:
     return PipelineSettings.model_validate({key: value for key, value in job_file(name).items() if key in SECTIONS})
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Batches are small: on a busy machine several threads take six times as long, waiting for one another."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -194,3 +206,14 @@ def test_building_a_model_needs_no_scikit_learn() -> None:
         "sys.exit('sklearn' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=FOLDER.parent.parent, check=False).returncode == 0
+
+
+def test_the_demo_pushes_to_nothing_but_its_own_servers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever gateway this shell is set up for: there, the demo's alert would wake somebody."""
+    monkeypatch.setattr(demo, "ROOT", tmp_path)
+    shell = {"BATCHGAUGE_GATEWAY": "http://push.example.org:9091", "BATCHGAUGE_TEXTFILE": "/var/lib/node_exporter"}
+    without_servers = read(shell | demo._destination(None)).redirected(Destination())
+    assert (without_servers.gateway, without_servers.textfile) == (None, str(tmp_path / "textfile"))
+    ours = "http://127.0.0.1:9191"
+    with_servers = read(shell | demo._destination(ours)).redirected(Destination())
+    assert (with_servers.gateway, with_servers.textfile) == (ours, None)

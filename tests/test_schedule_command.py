@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
@@ -46,7 +47,18 @@ class Schedule:
     @contextmanager
     def running(self, *options: str) -> Iterator[subprocess.Popen[bytes]]:
         """The daemon; at the end it is stopped if it still runs."""
-        command = [sys.executable, "-m", "jobs.cli", "schedule", str(self.job.folder), "--max-running", "1", *options]
+        command = [
+            sys.executable,
+            "-m",
+            "jobs.cli",
+            "schedule",
+            str(self.job.folder),
+            "--max-running",
+            "1",
+            "--listen",
+            "127.0.0.1:0",
+            *options,
+        ]
         with self.log.open("ab") as log:
             process = subprocess.Popen(command, env=self.variables, cwd=ROOT, stderr=log, start_new_session=True)
         try:
@@ -178,3 +190,17 @@ def test_what_cannot_be_is_refused_before_anything_runs(schedule: Schedule, argu
     done = subprocess.run(command, env=schedule.variables, cwd=schedule.folder, capture_output=True, text=True, check=False)
     assert done.returncode == 2, done.stderr
     assert words in done.stderr
+
+
+def test_prometheus_can_scrape_it(schedule: Schedule) -> None:
+    """Its own metrics, in Prometheus's format; a port that is taken is one clear error, and it doesn't begin."""
+    with schedule.running():
+        url = next(word for word in schedule.until("serves http").split() if word.startswith("http"))
+        assert "batch_scheduler_jobs 1.0" in poll(
+            lambda: text if "batch_scheduler_jobs 1.0" in (text := httpx.get(url, trust_env=False).text) else ""
+        )
+        taken = url.removeprefix("http://").removesuffix("/metrics")
+        other = Schedule(schedule.folder / "other")
+        with other.running("--listen", taken) as process:
+            assert process.wait(60) == 2
+        assert f"error: can't listen on '{taken}' for /metrics" in other.log.read_text()

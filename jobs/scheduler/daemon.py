@@ -21,7 +21,7 @@ from jobs.scheduler.settings import Settings
 from jobs.scheduler.snapshot import Snapshot, SyncResult
 from jobs.scheduler.sync import Sync, SyncThread
 from monitoring.ledger import Ledger
-from monitoring.scheduler_metrics import SchedulerFigures, registry
+from monitoring.scheduler_metrics import SchedulerFigures, registry, served
 
 STEP_SECONDS = 5.0
 """The wall clock was set when it and the monotonic clock come apart by more than that between two looks."""
@@ -30,7 +30,7 @@ STEP_SECONDS = 5.0
 class Daemon:
     """A scheduler on one ledger. `run` blocks; the other methods may be called from any thread, and from signal handlers.
 
-    `registry` has the scheduler's own metrics, to be served at `/metrics`. `clock` is the wall clock.
+    `registry` has the scheduler's own metrics, served while it runs. `clock` is the wall clock.
     """
 
     def __init__(self, settings: Settings, ledger: Ledger, log: Log, *, clock: Callable[[], float] = time.time) -> None:
@@ -70,8 +70,13 @@ class Daemon:
         self.registry = registry(self.figures)
 
     def run(self) -> None:
-        """Schedule until `stop`, and until what runs has ended. Raises `LockHeld` when the ledger has a scheduler already."""
-        with self._ledger.scheduler_lock():
+        """Schedule until `stop`, and until what runs has ended.
+
+        Raises `LockHeld` when the ledger has a scheduler already, `SpecError` when it can't listen where it should.
+        """
+        with self._ledger.scheduler_lock(), served(self.registry, self._settings.listen) as url:
+            if url:
+                self._log("serving", f"serves {url}", url=url)
             self._begin()
             try:
                 while not self._over():

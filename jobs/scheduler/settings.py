@@ -31,7 +31,7 @@ def batchgauge_run(file: JobFile, logical_date: date, due_at: float) -> list[str
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How to schedule. `log_folder` None: `logs` beside the ledger.
+    """How to schedule. `log_folder` None: `logs` beside the ledger. `listen` is where `/metrics` is served; None: nowhere.
 
     A run is asked to stop `timeout_allowance_seconds` after its `job.timeout` (it enforces that itself, and says so
     best), and ended `kill_after_seconds` after it was asked.
@@ -43,6 +43,7 @@ class Settings:
     sync_every_seconds: float = 60.0
     shutdown_seconds: float = 30.0
     log_folder: Path | None = None
+    listen: str | None = None
     rescan_every_seconds: float = 2.0
     tick_seconds: float = 1.0
     timeout_allowance_seconds: float = 30.0
