@@ -229,5 +229,5 @@ def test_every_command_is_in_the_readme() -> None:
 
     text = README.read_text(encoding="utf-8")
     names = [command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands]
-    assert len(names) == 10
+    assert len(names) == 13
     assert [name for name in names if f"`batchgauge {name}" not in text] == []
