@@ -26,16 +26,22 @@ if TYPE_CHECKING:
     from jobs.delivery import Push
     from jobs.environment import Environment
     from jobs.request import RunRequest, RunResult
+    from jobs.retrain.alerts import Message
     from jobs.spec import JobSpec
     from monitoring.ledger import Ledger
     from pipelines.cancellation import Cancellation
     from pipelines.report import Outcome, Trigger
 
-FAILED, USAGE, PARTIAL, BREACH, SKIPPED = 1, 2, 3, 4, 5
+FAILED, USAGE, PARTIAL, BREACH, SKIPPED, REFUSED = 1, 2, 3, 4, 5, 6
 
 EXIT_CODES = """
 Exit codes: 0 success · 1 failed · 2 usage, or a job file that is wrong · 3 partial: something was rejected ·
 4 a threshold is breached (with --fail-on-breach) · 5 skipped: the job is already running · 128+n stopped by signal n
+"""
+RETRAIN_EXIT_CODES = """
+Exit codes: 0 promoted, or a dry run · 1 failed: the model stays · 2 usage, or a job file that is wrong ·
+5 nothing was done: one is in progress, or the alerts ask for none · 6 refused: the candidate is not better ·
+128+n stopped by signal n
 """
 
 app = typer.Typer(
@@ -175,11 +181,15 @@ def status(job: JobName, *, json: Json = False) -> None:
 
     from jobs.dead_runs import settled_state
     from jobs.documents import state_document
+    from jobs.retrain.summary import latest_line, record_document
     from jobs.summary import job_status
 
     with _ledger() as ledger:
         state = settled_state(ledger, _job_name(job))
-    printing.show(job_status(state, time()), state_document(state), as_json=json)
+        retrains = ledger.retrains(state.definition.job, limit=1)
+    document = state_document(state) | {"retrained": record_document(retrains[0]) if retrains else None}
+    shown = job_status(state, time(), retrained=latest_line(retrains[0]) if retrains else None)
+    printing.show(shown, document, as_json=json)
 
 
 @app.command()
@@ -465,6 +475,87 @@ def schedule(
         listen=listen or None,
     )
     serve(settings, stream=sys.stderr, log_json=log_json)
+
+
+@app.command(epilog=RETRAIN_EXIT_CODES)
+def retrain(
+    spec: SpecFile,
+    *,
+    date: Annotated[
+        datetime | None,
+        typer.Option(formats=["%Y-%m-%d"], help="Train as of this day; default: the date of the latest scheduled time."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Train, compare and report, but leave the model in place.")
+    ] = False,
+    alerts: Annotated[
+        Path | None,
+        typer.Option(
+            help="Alertmanager's webhook message (JSON; - for stdin): retrain only if it asks for it.", show_default=False
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Train a job's model again, and put it in place if it is better on labelled rows that it never saw."""
+    from jobs.retrain.request import RetrainRequest
+    from jobs.retrain.summary import retrain_document, retrain_summary
+    from pipelines.cancellation import Cancellation
+
+    loaded, environment = _load(spec), _environment()
+    message = _message(alerts) if alerts else None
+    request = RetrainRequest(loaded, environment, date.date() if date else None, dry_run, message)
+    cancellation = Cancellation()
+    with stopping(cancellation) as stop, redirect_stdout(sys.stderr):  # what a model's code prints is a message
+        from jobs.retrain.loop import retrain as retrain_job
+
+        result = retrain_job(request, cancellation=cancellation)
+    try:
+        printing.show(retrain_summary(result), retrain_document(result), as_json=json)
+    except printing.PrintingError as error:  # it can't change what the exit code says of it
+        typer.echo(f"warning: {error}; 'batchgauge retrains' has it", err=True)
+    outcome = result.record.outcome if result.record else None
+    code = {None: SKIPPED, "failed": FAILED, "refused": REFUSED}.get(outcome, 0)
+    raise typer.Exit(stop.exit_code if stop.exit_code and code == FAILED else code)
+
+
+@app.command()
+def retrains(
+    job: JobName,
+    *,
+    limit: Annotated[int, typer.Option(min=1, help="How many retrainings, newest first.")] = 20,
+    json: Json = False,
+) -> None:
+    """Show how a job's model was trained again, newest first."""
+    from jobs.dead_runs import settled_state
+    from jobs.retrain.summary import record_document, retrain_history
+
+    with _ledger() as ledger:
+        name = settled_state(ledger, _job_name(job)).definition.job
+        records = ledger.retrains(name, limit=limit)
+    printing.show(retrain_history(records), [record_document(record) for record in records], as_json=json)
+
+
+@app.command()
+def rollback(job: JobName, *, json: Json = False) -> None:
+    """Put the model back that the last promotion replaced."""
+    from jobs.retrain.rollback import roll_back
+    from jobs.retrain.summary import retrain_document, retrain_summary
+
+    environment = _environment()
+    with _ledger(environment) as ledger:
+        file = Path(job) if job.endswith(".toml") else Path(ledger.state(job).definition.spec_path)
+        result = roll_back(ledger, _load(file), environment)
+    printing.show(retrain_summary(result), retrain_document(result), as_json=json)
+
+
+def _message(file: Path) -> Message:
+    from jobs.retrain.alerts import MAX_BYTES, parse
+
+    try:
+        with sys.stdin.buffer if file == Path("-") else file.open("rb") as stream:
+            return parse(stream.read(MAX_BYTES + 1))
+    except OSError as error:
+        raise SpecError(f"--alerts {file}: can't be read: {error.strerror}") from error
 
 
 def _run(request: RunRequest, cancellation: Cancellation) -> RunResult:

@@ -1,10 +1,11 @@
-"""Runs whose process died: whoever looks next says so."""
+"""Runs (and retrainings) whose process died: whoever looks next says so."""
 
 from __future__ import annotations
 
 import signal
 from time import time
 
+from jobs.retrain.settling import settle_retrains
 from monitoring.ledger import Ledger, LockHeld
 from monitoring.state import JobState
 
@@ -12,10 +13,11 @@ DEAD = "the process died before it could finish the run (killed, out of memory, 
 
 
 def settled_state(ledger: Ledger, job: str) -> JobState:
-    """The job's state; a run that is marked as in progress, but whose lock nobody holds, has failed first.
+    """The job's state; a run or retraining that is marked as in progress, but whose lock nobody holds, has ended first.
 
     Raises `LedgerError` as `Ledger.state` does.
     """
+    settle_retrains(ledger, job)
     state = ledger.state(job)
     if state.running is None:
         return state

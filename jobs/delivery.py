@@ -72,13 +72,15 @@ def push_jobs(ledger: Ledger, jobs: Iterable[str], environment: Environment, *, 
 
 
 def forget_job(ledger: Ledger, job: str, environment: Environment, *, offline: bool = False) -> None:
-    """Delete the job's group and textfile (unless `offline`), ledger entries and batch records.
+    """Delete the job's group and textfile (unless `offline`), ledger entries, batch records and logs of training.
 
-    Raises `PushError` when the gateway can't be reached (nothing is forgotten then), `LockHeld` while a run goes on.
+    Raises `PushError` when the gateway can't be reached (nothing is forgotten then), `LockHeld` while a run or a
+    retraining goes on.
     """
-    with ledger.lock("run", job):
+    with ledger.lock("run", job), ledger.lock("retrain", job):
         if offline:
             ledger.forget(job)
         else:
             forget(ledger, job, credentials=environment.credentials)
-        shutil.rmtree(ledger.batch_folder(job), ignore_errors=True)
+        for folder in (ledger.batch_folder(job), ledger.retrain_folder(job)):
+            shutil.rmtree(folder, ignore_errors=True)

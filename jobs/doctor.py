@@ -83,6 +83,9 @@ def _job(spec: JobSpec) -> Iterator[Finding]:
     for holdout in today.holdout:
         path = holdout.path
         yield _look(f"holdout {holdout.name}", lambda path=path: _found(path))  # type: ignore[misc]  # bound now, not later
+    if today.retrain is not None:
+        reference = today.retrain.entrypoint
+        yield _look("retrain", lambda: _trainable(today, reference))
 
 
 def _model(spec: JobSpec) -> str:
@@ -90,6 +93,14 @@ def _model(spec: JobSpec) -> str:
 
     model = Scorer(spec.model, spec.input, spec.output, spec.batch, spec.folder).model
     return f"{model.version}: {model.format}, {model.parameters:,} parameters, on {model.device}, sha256 {model.sha256[:12]}"
+
+
+def _trainable(spec: JobSpec, reference: str) -> str:
+    from pipelines import entrypoint, versions  # noqa: PLC0415  runs the user's file
+
+    entrypoint.load(reference, spec.folder)
+    versions.check_replaceable(spec.model_file)
+    return f"{reference} can be called, {spec.model_file} can be switched"
 
 
 def _found(path: str) -> str:

@@ -6,7 +6,6 @@ register → lock → settle dead runs → start → pipeline (one transaction a
 from __future__ import annotations
 
 import socket
-import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from jobs.environment import Environment
 from jobs.journal import LedgerJournal
 from jobs.request import RunRequest, RunResult
 from jobs.spec import dated
+from jobs.time_limit import time_limit
 from monitoring.ledger import Ledger, LockHeld, RunStart
 from monitoring.push import Pusher, deliver
 from monitoring.resources import ResourceMeter, available_cores
@@ -105,7 +105,9 @@ def _attempt(
         rescore=request.rescore,
         whole_drop=dated(spec.input.path),
     )
-    with _timeout(spec.job.timeout, cancellation), _pushing(request):
+    limit = spec.job.timeout
+    late = f"timeout: the run took longer than job.timeout ({limit:g} s)" if limit else ""
+    with time_limit(limit, cancellation, reason=late), _pushing(request):
         reason = _execute(pipeline)
     return _report(
         start,
@@ -173,22 +175,6 @@ def _report(
 def _recordable(text: str) -> str:
     """Somebody else's words may hold what is no UTF-8, such as a file name: the ledger could not keep them."""
     return text.encode(errors="backslashreplace").decode()
-
-
-@contextmanager
-def _timeout(seconds: float | None, cancellation: Cancellation) -> Iterator[None]:
-    """Ask the run to stop when its time is over."""
-    if seconds is None:
-        yield
-        return
-    reason = f"timeout: the run took longer than job.timeout ({seconds:g} s)"
-    timer = threading.Timer(seconds, lambda: cancellation.request(reason, grace_seconds=0.0))
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
 
 
 @contextmanager

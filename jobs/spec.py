@@ -138,10 +138,48 @@ class ThresholdSettings(Settings):
 
 
 class RetrainSettings(Settings):
-    """How a new model is trained. Validated and kept; nothing acts on it yet."""
+    """How a new model is trained, and when. Only one that is better, on rows it never saw, takes the place of the old."""
 
-    entrypoint: Entrypoint = Field(description="Training function: `file.py:name` or `package.module:name`.")
-    cooldown: Duration = Field(21_600.0, description="Least time between two retrainings.")
+    entrypoint: Entrypoint = Field(
+        description="Training function: `file.py:name` or `package.module:name`. It is called in a process of its own with one "
+        "argument, a `jobs.retrain.Training`, learns from `training.labelled`, and writes a model file of the same kind as the "
+        "one in use to `training.candidate`."
+    )
+    timeout: PositiveDuration = Field(
+        7_200.0, description="Training and comparing that take longer are stopped, and have failed."
+    )
+    judge_days: int = Field(
+        1,
+        ge=1,
+        le=366,
+        description="Of a holdout with `{date}` the newest labelled days, which training isn't given: the models are compared "
+        "on them. (A holdout without `{date}` is for comparing only.)",
+    )
+    learn_days: int = Field(
+        90,
+        ge=1,
+        le=3_660,
+        description="Training is given the labelled days before those; so many days are looked through, and `judge_days`.",
+    )
+    margin: Ratio = Field(
+        0.02,
+        description="The candidate is refused when any figure or judged slice is worse by more than this, and surely so.",
+    )
+    keep: int = Field(5, ge=1, le=1_000, description="Models that were replaced and are kept, for `batchgauge rollback`.")
+    after: int = Field(
+        1,
+        ge=1,
+        le=366,
+        description="An alert starts a retraining once the figure was surely below its threshold on this many days in a row.",
+    )
+    cooldown: Duration = Field(21_600.0, description="Least time between the end of one retraining and an alert's next.")
+    per_day: int = Field(
+        2, ge=1, le=1_000, description="An alert starts no further retraining after this many within 24 hours."
+    )
+    dry_run: bool = Field(
+        default=False,
+        description="What an alert starts is trained, compared and reported, but not put in place. (By hand: `--dry-run`.)",
+    )
 
 
 class PushSettings(Settings):
@@ -190,6 +228,14 @@ class JobSpec(PipelineSettings):
             raise ValueError("thresholds.accuracy and thresholds.recall need a [[holdout]] to be measured on")
         return self
 
+    @model_validator(mode="after")
+    def _a_new_model_can_be_judged_and_put_in_place(self) -> Self:
+        if self.retrain is not None and not self.holdout:
+            raise ValueError("[retrain] needs a [[holdout]]: without labels nobody can say whether a new model is better")
+        if self.retrain is not None and self.model.sha256 is not None:
+            raise ValueError("[retrain] puts other models in place, and model.sha256 pins one: leave one of them out")
+        return self
+
     @property
     def path(self) -> Path:
         """The job file itself, absolute."""
@@ -205,6 +251,16 @@ class JobSpec(PipelineSettings):
         if self.job.schedule is None:
             return None
         return cron.latest(self.job.schedule, ZoneInfo(self.job.timezone), now).timestamp()
+
+    @property
+    def root(self) -> Path:
+        """Base of the job's relative paths, absolute."""
+        return Path(_under(self.folder, self.job.root)) if self.job.root else self.folder
+
+    @property
+    def model_file(self) -> Path:
+        """The file that the model is loaded from, whichever key names it."""
+        return Path(self.model.path or self.model.weights or "")
 
     def logical_date(self, now: datetime) -> date:
         """The date of the latest scheduled time that is not after `now`, less `input.lag_days`."""
@@ -261,6 +317,7 @@ class JobSpec(PipelineSettings):
             holdouts=tuple(holdout.name for holdout in self.holdout),
             destination=self.destination(environment),
             timeout_seconds=self.job.timeout,
+            retrains=self.retrain is not None,
         )
 
 
@@ -304,14 +361,13 @@ def load(file: Path, *, text_from: Path | None = None) -> JobSpec:
 
 
 def _absolute(spec: JobSpec) -> JobSpec:
-    root = _under(spec.folder, spec.job.root) if spec.job.root else str(spec.folder)
-    base = Path(root)
+    base = spec.root
 
     def under_root(section: Settings, *keys: str) -> dict[str, str]:
         return {key: _under(base, value) for key in keys if (value := getattr(section, key)) is not None}
 
     # Where the job lies is no template, whatever braces its folders have in their names.
-    template_base = Path(root.replace("{", "{{").replace("}", "}}"))
+    template_base = Path(str(base).replace("{", "{{").replace("}", "}}"))
 
     def under_template(section: InputSettings | OutputSettings | HoldoutSettings) -> dict[str, str]:
         return {"path": _under(template_base, section.path)}

@@ -14,6 +14,7 @@ from jobs.doctor import Finding
 from jobs.request import RunResult
 from monitoring import names
 from monitoring.ledger import RunRecord
+from monitoring.push import Delivery
 from monitoring.state import JobState
 from pipelines.report import Estimate, HoldoutReport, Outcome, RunReport, SliceReport, Stage
 
@@ -43,17 +44,15 @@ def run_summary(result: RunResult, breaches: tuple[Breach, ...]) -> RenderableTy
         parts.append(Text(f"… and {len(report.rejections) - WORST_SLICES} more rejected files or parts", style="yellow"))
     parts.extend(Text(f"warning: {warning}", style="yellow") for warning in report.warnings)
     parts.extend(Text(breach.sentence(), style="bold red") for breach in breaches)
-    parts.append(push_line(result))
+    parts.append(push_line(result.delivery, result.push_error))
     return Group(*parts)
 
 
-def push_line(result: RunResult) -> Text:
-    """What became of the push."""
-    if result.delivery is None:
-        return Text(
-            f"push owed: {result.push_error}\nthe state is safe in the ledger; 'batchgauge push' delivers it", style="yellow"
-        )
-    where = " and ".join(result.delivery.destinations)
+def push_line(delivery: Delivery | None, error: str | None) -> Text:
+    """What became of the push: without a delivery it is owed, for the reason given."""
+    if delivery is None:
+        return Text(f"push owed: {error}\nthe state is safe in the ledger; 'batchgauge push' delivers it", style="yellow")
+    where = " and ".join(delivery.destinations)
     return Text(f"pushed to {where}" if where else "not pushed: no gateway and no textfile folder is configured", style="dim")
 
 
@@ -164,8 +163,8 @@ def _due(state: JobState, now: float) -> Text:
     )
 
 
-def job_status(state: JobState, now: float) -> RenderableType:
-    """One job in detail."""
+def job_status(state: JobState, now: float, *, retrained: Text | None = None) -> RenderableType:
+    """One job in detail; `retrained` says what its latest retraining came to."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim")
     table.add_column()
@@ -183,6 +182,8 @@ def job_status(state: JobState, now: float) -> RenderableType:
     )
     if state.running:
         table.add_row("running", f"since {moment(state.running.started_at)}, {state.running.rows_read:,} rows so far")
+    if retrained is not None:
+        table.add_row("retrained", retrained)
     table.add_row("push", _push_state(state, now))
     parts: list[RenderableType] = [table]
     if state.latest:

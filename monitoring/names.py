@@ -77,6 +77,13 @@ EVALUATED_EXAMPLES = _metric(
 CORRECT_EXAMPLES = _metric(
     "cumulative", "counter", "model_correct_examples_total", "Labelled examples predicted right over the job's life.", "holdout"
 )
+MODEL_RETRAINS = _metric(
+    "cumulative",
+    "counter",
+    "model_retrains_total",
+    "Retrainings ended, by outcome; absent for a job without [retrain].",
+    "outcome",
+)
 
 # The latest run.
 LATENCY = _metric(

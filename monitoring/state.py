@@ -44,7 +44,10 @@ class PushedGroup:
 
 @dataclass(frozen=True, slots=True)
 class JobDefinition:
-    """A job as its file describes it, as far as monitoring needs to know. A run may take `timeout_seconds` (None: any time)."""
+    """A job as its file describes it, as far as monitoring needs to know. A run may take `timeout_seconds` (None: any time).
+
+    `retrains`: its model may be trained again.
+    """
 
     job: str
     spec_path: str
@@ -55,6 +58,7 @@ class JobDefinition:
     holdouts: tuple[str, ...]
     destination: Destination
     timeout_seconds: float | None = None
+    retrains: bool = False
 
 
 @dataclass(frozen=True, slots=True)

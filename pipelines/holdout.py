@@ -137,14 +137,10 @@ class HoldoutCounter:
         return ClassCounts(examples, predicted, correct)
 
     def _within_budget(self, counted: tuple[SliceCounts, ...]) -> list[SliceCounts]:
-        """Keep the holdout's `max_slices` largest slices (ties by dimension and value); fold the others."""
-        sizes = [
-            (-rows, self._dimensions[position].name, value, position)
-            for position, counts in enumerate(counted)
-            for rows, value in zip(counts.examples[:-1].sum(axis=1).tolist(), counts.values.to_pylist(), strict=True)
-        ]
-        largest = [position for *_, position in sorted(sizes)[: self._settings.max_slices]]
-        return [counts.largest(largest.count(position)) for position, counts in enumerate(counted)]
+        """Keep the holdout's `max_slices` largest slices; fold the others."""
+        names = (dimension.name for dimension in self._dimensions)
+        kept = slices.within_budget(list(zip(names, counted, strict=False)), self._settings.max_slices)
+        return [counts.largest(size) for counts, size in zip(counted, kept, strict=True)]
 
     def _slice_reports(self, dimension: str, counts: SliceCounts) -> list[SliceReport]:
         order = slices.largest_first(counts.values, counts.examples[:-1].sum(axis=1)).tolist()

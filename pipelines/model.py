@@ -13,7 +13,7 @@ import safetensors.torch
 import torch
 from torch.nn.parameter import is_lazy
 
-from pipelines import archive, entrypoint
+from pipelines import archive, entrypoint, versions
 from pipelines.errors import ModelError
 from pipelines.features import Inputs
 from pipelines.report import ModelReport
@@ -100,7 +100,9 @@ def load(settings: ModelSettings, folder: Path) -> Model:
     except ModelError as error:
         raise ModelError(f"model {path}: {error}") from error.__cause__
     parameters = sum(parameter.numel() for parameter in module.parameters())
-    return Model(module, ModelReport(settings.version, sha256, format_, str(device), parameters), device)
+    known = versions.version_of(path, sha256)
+    version = known.version if known else settings.version
+    return Model(module, ModelReport(version, sha256, format_, str(device), parameters), device)
 
 
 def _read(path: Path) -> bytes:

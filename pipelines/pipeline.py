@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from pipelines import sink, source
 from pipelines.cancellation import Cancellation, Cancelled
 from pipelines.engines import Engine
-from pipelines.engines.local import LocalEngine
+from pipelines.engines.local import local_engine
 from pipelines.errors import DataError, ModelError
 from pipelines.holdout import HoldoutCounter, HoldoutCounts
 from pipelines.report import (
@@ -228,11 +228,8 @@ class Pipeline:
             return
 
     def _engine(self, parts: int) -> Engine:
-        asked = self._settings.batch.workers
-        on_cpu = self.model is None or self.model.device == "cpu"
-        wanted = asked if asked != "auto" else self._cores if on_cpu else 1
-        workers = max(1, min(wanted, parts))
-        return LocalEngine(workers=workers, threads_per_worker=max(1, self._cores // workers))
+        device = "cpu" if self.model is None else self.model.device
+        return local_engine(self._settings.batch.workers, device=device, cores=self._cores, parts=parts)
 
     def _score(self, scorer: Scorer, todo: tuple[Part, ...]) -> None:
         self._observer.phase("scoring")

@@ -31,12 +31,13 @@ _DEFAULT_BATCH_ROWS = 1024
 class ScoredPart:
     """A part with its predictions, not written.
 
-    `table` has the columns asked for, of the n rows that were scored, in order; `predicted` int64 [n] are positions
-    in the classes; `rejected` counts the other rows by reason; `seconds` is the time that reading, preparing and
-    inferring took.
+    `table` has the columns asked for, of the n rows that were scored, in order; `rows` int64 [n] are their places in
+    the part; `predicted` int64 [n] are positions in the classes; `rejected` counts the other rows by reason;
+    `seconds` is the time that reading, preparing and inferring took.
     """
 
     table: pa.Table
+    rows: np.ndarray[Any, np.dtype[np.int64]]
     predicted: np.ndarray[Any, np.dtype[np.int64]]
     rejected: dict[str, int]
     seconds: float
@@ -160,9 +161,10 @@ class Scorer:
 
         """
         table, batches = self._run(part, extra_columns, cancellation)
-        kept = table.filter(pa.array(batches.reasons() == 0))
+        scored = batches.reasons() == 0
         rejected = {str(reason): rows for reason, rows in batches.rejected().items()}
-        return ScoredPart(kept, batches.predicted(), rejected, sum(batches.stage_seconds().values()))
+        seconds = sum(batches.stage_seconds().values())
+        return ScoredPart(table.filter(pa.array(scored)), np.flatnonzero(scored), batches.predicted(), rejected, seconds)
 
     def _run(self, part: Part, extra_columns: Sequence[str], cancellation: Cancellation) -> tuple[pa.Table, Batches]:
         """Read, prepare and infer: the extra columns of all rows, and what became of each row."""

@@ -71,7 +71,11 @@ class ModelSettings(Settings):
     sha256: Annotated[StrictStr, Field(pattern=r"^[0-9a-fA-F]{64}$")] | None = Field(
         None, description="Pin: the SHA-256 of `weights` or `path`, checked before anything in the file is read."
     )
-    version: Text = Field("unversioned", description="What this model is called in metrics and reports.")
+    version: Text = Field(
+        "unversioned",
+        description="What this model is called in metrics and reports. One that a retraining put in place is called by this, "
+        "the day and the start of its SHA-256: `cnn-1+2026-11-22.92cc1aea`.",
+    )
     device: Annotated[StrictStr, Field(pattern=r"^(auto|cpu|cuda|cuda:\d+|mps)$")] = Field(
         "auto", description="`cpu`, `cuda`, `cuda:1`, `mps`, or `auto`: the first accelerator, else the CPU."
     )

@@ -14,6 +14,7 @@ from typing import IO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipelines.durable import flush, flush_folder, make_folder
 from pipelines.errors import DataError
 
 REJECTS_FOLDER = "_rejects"
@@ -88,13 +89,13 @@ def _staged(table: pa.Table, path: Path, compression: str) -> Iterator[Path]:
     """A durable temporary file beside `path`, locked while it is there, and gone at the end unless it was renamed."""
     temporary = path.with_name(f".{path.name}.batchgauge-{secrets.token_hex(8)}.tmp")
     with _reported(path):
-        _make_folder(path.parent)
+        make_folder(path.parent)
         try:
             # Closing is inside too: after a failed write it tries again to write what is buffered.
             with temporary.open("xb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX)
                 _write(table, file, compression)
-                _flush(file)
+                flush(file)
                 yield temporary
         finally:
             temporary.unlink(missing_ok=True)
@@ -106,38 +107,17 @@ def _write(table: pa.Table, file: IO[bytes], compression: str) -> None:
     pq.write_table(table, file, compression=compression, use_dictionary=repeated or False)
 
 
-def _flush(file: IO[bytes]) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-
-
 def _publish(temporary: Path, path: Path) -> None:
     with _reported(path):
         temporary.replace(path)
-        _flush_folder(path.parent)
+        flush_folder(path.parent)
 
 
 def _remove(path: Path) -> None:
     with _reported(path):
         if path.exists():
             path.unlink(missing_ok=True)
-            _flush_folder(path.parent)
-
-
-def _make_folder(folder: Path) -> None:
-    """The folder and those above it, each entered durably in its parent."""
-    if not folder.is_dir():
-        _make_folder(folder.parent)
-        folder.mkdir(exist_ok=True)
-        _flush_folder(folder.parent)
-
-
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            flush_folder(path.parent)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ So that two slices never share a value, data's own text is escaped: `\` is writt
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from itertools import pairwise
@@ -211,6 +212,17 @@ class SliceCounts:
         keep, fold = order[:limit], np.append(order[limit:], len(order))
         examples, correct = (np.vstack([array[keep], array[fold].sum(axis=0)]) for array in (self.examples, self.correct))
         return SliceCounts(self.values.take(pa.array(keep)), examples, correct, self.limit, self.folded + len(fold) - 1)
+
+
+def within_budget(counted: Sequence[tuple[str, SliceCounts]], budget: int) -> list[int]:
+    """How many values of each dimension (name, counts) are among the `budget` largest of all, ties by name and value."""
+    sizes = [
+        (-rows, name, value, position)
+        for position, (name, counts) in enumerate(counted)
+        for rows, value in zip(counts.examples[:-1].sum(axis=1).tolist(), counts.values.to_pylist(), strict=True)
+    ]
+    largest = [position for *_, position in sorted(sizes)[:budget]]
+    return [largest.count(position) for position in range(len(counted))]
 
 
 def largest_first(values: pa.LargeStringArray, rows: Counts) -> npt.NDArray[np.int64]:

@@ -50,6 +50,7 @@ def definition(
         holdouts=holdouts,
         destination=destination or Destination(),
         timeout_seconds=7200.0,
+        retrains=True,
     )
 
 

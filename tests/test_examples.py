@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 from jobs.environment import read
 from jobs.examples import breast_cancer, demo, digits
 from jobs.examples.nights import random_for
+from jobs.retrain import Training
 from monitoring.state import Destination
 from pipelines.settings import PipelineSettings
 
@@ -53,13 +54,13 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with both models, trained."""
     folder = tmp_path_factory.mktemp("demo")
     for module in EXAMPLES.values():
-        module.train(folder)
+        module.train_first(folder)
     return folder
 
 
-def model(root: Path, module: ModuleType, name: str) -> torch.nn.Module:
+def model(root: Path, module: ModuleType, name: str, *, file: str | None = None) -> torch.nn.Module:
     built: torch.nn.Module = module.build()
-    built.load_state_dict(load_file(root / "models" / f"{name}.safetensors"))
+    built.load_state_dict(load_file(root / (file or f"models/{name}.safetensors")))
     return built.eval()
 
 
@@ -94,7 +95,7 @@ def test_the_features_of_breast_cancer_are_in_the_models_order() -> None:
 
 
 def test_digits_reads_images_that_it_never_saw(root: Path) -> None:
-    """At least 96 % of the held-out images are read right, and `train` reports just that figure."""
+    """At least 96 % of the held-out images are read right, and `train_first` reports just that figure."""
     trained = model(root, digits, "digits")
     images = digits.unseen()
     with torch.inference_mode():
@@ -123,11 +124,30 @@ def test_training_again_gives_the_same_bytes(name: str, root: Path, tmp_path: Pa
     torch.manual_seed(1)
     expected = torch.rand(1)
     torch.manual_seed(1)
-    EXAMPLES[name].train(tmp_path)
+    EXAMPLES[name].train_first(tmp_path)
     assert torch.rand(1) == expected
     file = f"{name}.safetensors"
     assert (tmp_path / "models" / file).read_bytes() == (root / "models" / file).read_bytes()
     assert [path.name for path in (tmp_path / "models").iterdir()] == [file]
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_training_again_learns_from_the_labelled_nights_it_is_given(name: str, root: Path, tmp_path: Path) -> None:
+    """From no others; the champion is only read; the same seed gives the same bytes, and without nights it still trains."""
+    EXAMPLES[name].write_nights(tmp_path, DAY, 2)
+    champion = root / "models" / f"{name}.safetensors"
+    before = champion.read_bytes()
+    nights = sorted((tmp_path / name / "labelled").rglob("*.parquet"))
+
+    def candidate(*files: Path) -> bytes:
+        file = tmp_path / "candidate.safetensors"
+        EXAMPLES[name].train(Training(name, tmp_path, DAY, {"labelled": files}, champion, file, seed=1))
+        return file.read_bytes()
+
+    assert candidate(*nights) == candidate(*nights)
+    assert len({candidate(*nights), candidate(nights[0]), candidate()}) == 3
+    assert champion.read_bytes() == before
+    assert model(tmp_path, EXAMPLES[name], name, file="candidate.safetensors") is not None
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 
 from monitoring import names
-from monitoring.ledger import Ledger
+from monitoring.ledger import AlertId, Cause, Ledger, ModelId, RetrainOutcome, RetrainRecord
 from monitoring.state import Destination, JobState
 from pipelines.errors import LedgerError
 from pipelines.report import Outcome, Reason, Stage
-from tests.reports import JOB, MODEL, definition, finished, holdout, one_run, part, run_start
+from tests.reports import DAY, JOB, MODEL, definition, finished, holdout, one_run, part, run_start
 
 REQUESTS = (names.REQUESTS.name, ())
 BUCKET = f"{names.BATCH_LATENCY.name}_bucket"
@@ -277,6 +277,51 @@ def test_a_forgotten_job_is_gone(ledger: Ledger) -> None:
     assert ledger.runs(JOB) == ()
     assert ledger.committed_parts(JOB, "/scored") == {}
     assert set(ledger.state(JOB).counters.values()) == {0}
+
+
+def test_a_retraining_from_start_to_finish(ledger: Ledger) -> None:
+    """What is known of it is there at each step; only its end changes what is pushed, and counts it once."""
+    registered(ledger)
+    before = ledger.state(JOB).sequence
+    start = RetrainRecord("r1", JOB, Cause.ALERT, DAY, "/m.pt2", 10.0, (AlertId("1a", "2026-11-22T02:15:00+00:00"),))
+    ledger.start_retrain(start)
+    assert ledger.retrains(JOB) == (start,)
+    found = replace(start, reason="better", figures={"slices": 3}, before=ModelId("v1", "aa"), after=ModelId("v2", "bb"))
+    ledger.update_retrain(found)
+    assert (ledger.retrains(JOB), ledger.state(JOB).sequence) == ((found,), before)
+    ended = replace(found, outcome=RetrainOutcome.PROMOTED, finished_at=20.0)
+    ledger.finish_retrain(ended)
+    assert (ledger.retrains(JOB), ledger.state(JOB).sequence) == ((ended,), before + 1)
+    counters = {labels: value for (name, labels), value in ledger.state(JOB).counters.items() if name == "model_retrains_total"}
+    assert counters == {(outcome,): int(outcome == "promoted") for outcome in RetrainOutcome}
+
+
+def test_a_retraining_that_ended_or_never_began_takes_nothing_more(ledger: Ledger) -> None:
+    """And an id is used once."""
+    start = RetrainRecord("r1", JOB, Cause.HAND, DAY, "/m.pt2", 10.0)
+    with pytest.raises(LedgerError, match="not in the ledger"):
+        ledger.start_retrain(start)
+    registered(ledger).start_retrain(start)
+    with pytest.raises(LedgerError, match="in the ledger already"):
+        ledger.start_retrain(start)
+    ended = replace(start, outcome=RetrainOutcome.FAILED, finished_at=20.0)
+    ledger.finish_retrain(ended)
+    for record in (ended, replace(ended, retrain_id="r2")):
+        with pytest.raises(LedgerError, match="is not in progress"):
+            ledger.finish_retrain(record)
+    assert ledger.state(JOB).counters["model_retrains_total", ("failed",)] == 1
+    with pytest.raises(ValueError, match="finish it"):
+        ledger.update_retrain(ended)
+    with pytest.raises(ValueError, match="has no outcome"):
+        ledger.finish_retrain(start)
+
+
+def test_a_job_that_is_not_retrained_has_no_count_of_it(ledger: Ledger) -> None:
+    """Until it gets the section: then zeros first."""
+    ledger.register(replace(definition(), retrains=False), now=1.0, next_expected_at=None)
+    assert not [name for name, _ in ledger.state(JOB).counters if name == "model_retrains_total"]
+    registered(ledger)
+    assert ledger.state(JOB).counters["model_retrains_total", ("promoted",)] == 0
 
 
 def test_an_unknown_job_is_named_with_its_neighbours(ledger: Ledger) -> None:

@@ -102,6 +102,10 @@ def test_the_logical_date_is_that_of_the_latest_scheduled_time(tmp_path: Path) -
         ("[thresholds]", '[push]\npassword = "hunter2"\n[thresholds]', ["push.password: unknown key"]),
         ("[thresholds]", '[push]\ngateway = "http://u:p@hunter2@h"\n[thresholds]', ["push.gateway"]),
         ('path = "labelled"', 'path = "labelled/{date:{x}}"', ["not a format for a date"]),
+        ("[thresholds]", '[retrain]\nentrypoint = "train"\n[thresholds]', ["retrain.entrypoint = 'train'", "file.py:name"]),
+        ("[thresholds]", '[retrain]\nentrypoint = "a.py:b"\nafter = 0\n[thresholds]', ["retrain.after = 0"]),
+        ("[thresholds]", '[retrain]\nentrypoint = "a.py:b"\nmargin = 2\n[thresholds]', ["retrain.margin = 2"]),
+        ("[thresholds]", '[retrain]\nentrypoint = "a.py:b"\ntimeout = "0s"\n[thresholds]', ["retrain.timeout"]),
         ("[job]", "[jobs]", ["jobs", "did you mean 'job'?", "job: missing"]),
     ],
 )
@@ -111,6 +115,18 @@ def test_an_error_names_file_key_and_value_and_says_what_to_do(tmp_path: Path, o
     assert str(tmp_path / "job.toml") in message
     assert [word for word in words if word not in message] == []
     assert "hunter2" not in message
+
+
+def test_a_model_can_be_retrained_only_if_it_can_be_judged_and_replaced(tmp_path: Path) -> None:
+    """A pin and a new model are a contradiction; so is a new model that nobody can compare."""
+    retrain = '[retrain]\nentrypoint = "a.py:b"\n'
+    pinned = SPEC.replace('version = "v1"', f'sha256 = "{"ab" * 32}"') + retrain
+    with pytest.raises(SpecError, match=r"\[retrain\] puts other models in place, and model\.sha256 pins one"):
+        load(write(tmp_path, pinned))
+    unlabelled = SPEC[: SPEC.index("[[holdout]]")] + retrain
+    with pytest.raises(SpecError, match=r"\[retrain\] needs a \[\[holdout\]\]"):
+        load(write(tmp_path, unlabelled))
+    assert load(write(tmp_path, SPEC + retrain)).definition(read({})).retrains
 
 
 def test_all_errors_are_told_at_once(tmp_path: Path) -> None:
@@ -179,6 +195,7 @@ def test_the_json_schema_accepts_what_the_loader_accepts(tmp_path: Path) -> None
     assert not validator.is_valid(raw)
 
 
+REQUIRED = ("job", "model", "input", "output")
 JSONISH = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
@@ -186,7 +203,7 @@ JSONISH = st.recursive(
 )
 
 
-@given(section=st.sampled_from(["job", "model", "input", "output", "batch", "holdout", "thresholds", "push"]), value=JSONISH)
+@given(section=st.sampled_from([*REQUIRED, "batch", "holdout", "thresholds", "retrain", "push"]), value=JSONISH)
 def test_rubbish_is_refused_in_words(section: str, value: object) -> None:
     """Whatever stands in a section, the loader answers with a list of wrong keys, never with a traceback."""
     from jobs.spec_errors import explain  # noqa: PLC0415  only this test needs it

@@ -1,10 +1,11 @@
 """The example job `breast_cancer`: is a biopsy malignant? How its nights are made is in README.md.
 
-`build` and `train` are all that a job needs; the rest makes the data.
+`build` and `train` are all that a job needs; the rest makes the first model and the data.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date
 from functools import cache
 from pathlib import Path
@@ -13,15 +14,17 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
-from safetensors.torch import save_file
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from jobs.examples.nights import dates, deliver, ids, random_for
+from jobs.examples.nights import dates, deliver, ids, random_for, save
+from jobs.retrain import Training
 
 SEED = 7
 STEPS = 150
+NIGHTS_LEARNED_FROM = 7
 DECISION_THRESHOLD = 0.3
 """Malignant from this probability on, as in the job file: rather a false alarm than a miss."""
 
@@ -58,11 +61,27 @@ def build() -> Classifier:
     return Classifier()
 
 
-def train(root: Path) -> float:
-    """Train on one half of the biopsies, write `models/breast_cancer.safetensors`, return the accuracy on the other."""
-    features, malignant = (torch.from_numpy(array) for array in seen())
+def train(training: Training) -> None:
+    """What `retrain.entrypoint` names: learn anew, from the original biopsies and the labelled nights of late."""
+    nights = [_night(file) for file in training.labelled["labelled"][-NIGHTS_LEARNED_FROM:]]
+    save(fit(joined([seen(), *nights]), seed=training.seed), training.candidate)
+
+
+def train_first(root: Path) -> float:
+    """By hand, before the first night: train on one half of the biopsies, write `models/breast_cancer.safetensors`.
+
+    Returns the accuracy on the other half.
+    """
+    model = fit(seen(), seed=SEED)
+    save(model, root / "models" / "breast_cancer.safetensors")
+    return accuracy(model)
+
+
+def fit(biopsies: Biopsies, *, seed: int) -> Classifier:
+    """A model trained on the biopsies, ready to predict. The caller's own random state is left alone."""
+    features, malignant = (torch.from_numpy(array) for array in biopsies)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(SEED)
+        torch.manual_seed(seed)
         model = build().train()
     model.mean, model.deviation = features.mean(dim=0), features.std(dim=0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.1)
@@ -70,12 +89,7 @@ def train(root: Path) -> float:
         optimizer.zero_grad()
         torch.autograd.backward(binary_cross_entropy_with_logits(model(features).squeeze(1), malignant.float()))
         optimizer.step()
-    path = root / "models" / "breast_cancer.safetensors"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(".tmp")
-    save_file(model.state_dict(), aside)
-    aside.replace(path)  # whoever loads the model meanwhile gets the old one or the new one
-    return accuracy(model.eval())
+    return model.eval()
 
 
 def accuracy(model: nn.Module) -> float:
@@ -97,6 +111,18 @@ def seen() -> Biopsies:
     """The biopsies with an even number: for training."""
     features, malignant = _biopsies()[0]
     return Biopsies(features[0::2], malignant[0::2])
+
+
+def joined(biopsies: Sequence[Biopsies]) -> Biopsies:
+    """All of them, in order."""
+    return Biopsies(np.concatenate([one.features for one in biopsies]), np.concatenate([one.malignant for one in biopsies]))
+
+
+def _night(file: Path) -> Biopsies:
+    """A labelled sample."""
+    table = pq.read_table(file, partitioning=None)
+    features = np.stack([table[name].to_numpy() for name in feature_names()], axis=1)
+    return Biopsies(features, np.asarray(table["diagnosis"].to_pylist()) == "malignant")
 
 
 def unseen() -> Biopsies:

@@ -1,10 +1,11 @@
 """The example job `digits`: which digit is on an 8×8 scan. How its nights are made is in README.md.
 
-`build` and `train` are all that a job needs; the rest makes the data.
+`build` and `train` are all that a job needs; the rest makes the first model and the data.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import date
 from functools import cache
 from pathlib import Path
@@ -13,16 +14,22 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from jobs.examples.nights import dates, deliver, ids, random_for
+from jobs.examples.nights import dates, deliver, ids, random_for, save
+from jobs.retrain import Training
 
 SEED = 7
 EPOCHS = 30
 BATCH_ROWS = 32
+RETRAIN_EPOCHS = 5
+RETRAIN_BATCH_ROWS = 64
+NIGHTS_LEARNED_FROM = 7
+"""The noise grows, so what was long ago says little."""
 
 ROWS = 1_500
 LABELLED_ROWS = 600
@@ -50,24 +57,47 @@ def build() -> nn.Module:
     )
 
 
-def train(root: Path) -> float:
-    """Train on one half of the images, write `models/digits.safetensors`, return the accuracy on the other half."""
-    images, digits = (torch.from_numpy(array) for array in seen())
+def train(training: Training) -> None:
+    """What `retrain.entrypoint` names: go on from the champion, with the original images and the labelled nights of late."""
+    torch.set_num_threads(1)  # of a process of its own; a second one gains nothing with batches this small
+    nights = [_night(file) for file in training.labelled["labelled"][-NIGHTS_LEARNED_FROM:]]
+    champion = load_file(training.champion)
+    model = fit(
+        joined([seen(), *nights]), epochs=RETRAIN_EPOCHS, batch_rows=RETRAIN_BATCH_ROWS, seed=training.seed, start=champion
+    )
+    save(model, training.candidate)
+
+
+def train_first(root: Path) -> float:
+    """By hand, before the first night: train on one half of the images, write `models/digits.safetensors`.
+
+    Returns the accuracy on the other half.
+    """
+    model = fit(seen(), epochs=EPOCHS, batch_rows=BATCH_ROWS, seed=SEED)
+    save(model, root / "models" / "digits.safetensors")
+    return accuracy(model)
+
+
+def fit(
+    images: Images, *, epochs: int, batch_rows: int, seed: int, start: Mapping[str, torch.Tensor] | None = None
+) -> nn.Module:
+    """A model trained on the images, from the weights `start` on if there are any, and ready to predict.
+
+    The caller's own random state is left alone.
+    """
+    pixels, digits = (torch.from_numpy(array) for array in images)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(SEED)
+        torch.manual_seed(seed)
         model = build().train()
+        if start is not None:
+            model.load_state_dict(start)
         optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
-        for _ in range(EPOCHS):
-            for rows in torch.split(torch.randperm(len(images)), BATCH_ROWS):
+        for _ in range(epochs):
+            for rows in torch.split(torch.randperm(len(pixels)), batch_rows):
                 optimizer.zero_grad()
-                torch.autograd.backward(cross_entropy(model(images[rows]), digits[rows]))
+                torch.autograd.backward(cross_entropy(model(pixels[rows]), digits[rows]))
                 optimizer.step()
-    path = root / "models" / "digits.safetensors"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(".tmp")
-    save_file(model.state_dict(), aside)
-    aside.replace(path)  # whoever loads the model meanwhile gets the old one or the new one
-    return accuracy(model.eval())
+    return model.eval()
 
 
 def accuracy(model: nn.Module) -> float:
@@ -89,6 +119,18 @@ def seen() -> Images:
     """The images with an even number: for training."""
     pixels, digits = _images()
     return Images(pixels[0::2], digits[0::2])
+
+
+def joined(images: Sequence[Images]) -> Images:
+    """All of them, in order."""
+    return Images(np.concatenate([one.pixels for one in images]), np.concatenate([one.digits for one in images]))
+
+
+def _night(file: Path) -> Images:
+    """A labelled sample."""
+    table = pq.read_table(file, partitioning=None)
+    pixels = np.stack([table[f"px_{pixel}"].to_numpy() for pixel in range(64)], axis=1)
+    return Images(pixels.astype(np.float32), table["digit"].to_numpy().astype(np.int64))
 
 
 def unseen() -> Images:

@@ -1,4 +1,4 @@
-"""What both examples do with a night's rows: draw them, deliver them, and label a sample of them."""
+"""What both examples do with a night's rows: draw them, deliver them, label a sample of them. And how they save a model."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
+from safetensors.torch import save_file
+from torch import nn
 
 ROW_GROUP_ROWS = 500
 
@@ -34,6 +36,14 @@ def deliver(root: Path, job: str, day: date, rows: pa.Table, *, label: str, labe
     """Drop the rows without their label into the job's inbox, and those at `labelled`, with it, beside it."""
     _write(rows.drop_columns([label]), root / job / "inbox" / f"date={day}" / "rows.parquet")
     _write(rows.take(pa.array(np.sort(labelled))), root / job / "labelled" / f"date={day}" / "rows.parquet")
+
+
+def save(model: nn.Module, path: Path) -> None:
+    """Write the weights aside and rename: whoever loads them meanwhile gets the old ones or the new ones."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_suffix(".tmp")
+    save_file(model.state_dict(), aside)
+    aside.replace(path)
 
 
 def _write(table: pa.Table, path: Path) -> None:

@@ -3,5 +3,17 @@
 from monitoring.ledger.book import Ledger
 from monitoring.ledger.locks import LockHeld
 from monitoring.ledger.records import CommittedPart, RunRecord, RunStart
+from monitoring.ledger.retrains import AlertId, Cause, ModelId, RetrainOutcome, RetrainRecord
 
-__all__ = ["CommittedPart", "Ledger", "LockHeld", "RunRecord", "RunStart"]
+__all__ = [
+    "AlertId",
+    "Cause",
+    "CommittedPart",
+    "Ledger",
+    "LockHeld",
+    "ModelId",
+    "RetrainOutcome",
+    "RetrainRecord",
+    "RunRecord",
+    "RunStart",
+]

@@ -13,8 +13,9 @@ from sqlalchemy import Connection, update
 
 from monitoring import names
 from monitoring.filenames import of_job
-from monitoring.ledger import counters, jobs, locks, parts, records, runs, schema
+from monitoring.ledger import counters, jobs, locks, parts, records, retrains, runs, schema
 from monitoring.ledger.records import CommittedPart, RunRecord, RunStart
+from monitoring.ledger.retrains import RetrainRecord
 from monitoring.ledger.store import Store
 from monitoring.state import JobDefinition, JobState, PushedGroup
 from pipelines.report import ModelReport, Outcome, PartReport, RunReport
@@ -59,7 +60,9 @@ class Ledger:
         return self._store.folder
 
     def lock(self, kind: locks.Kind, job: str, *, wait_seconds: float = 0.0) -> AbstractContextManager[None]:
-        """Hold a job's lock for the `with` block: `run` while scoring, `push` while pushing. The kernel frees a dead holder's.
+        """Hold a job's lock for the `with` block: `run` while scoring, `push` while pushing, `retrain` while a model is made.
+
+        The kernel frees a dead holder's.
 
         Raises `LockHeld` when somebody else holds it for longer than `wait_seconds`. Not reentrant.
         """
@@ -72,6 +75,10 @@ class Ledger:
     def batch_folder(self, job: str) -> Path:
         """Where the records of the job's batches are kept, a file a run."""
         return self.folder / "batches" / of_job(job)
+
+    def retrain_folder(self, job: str) -> Path:
+        """Where the job's retrainings keep what training said, and work."""
+        return self.folder / "retrain" / of_job(job)
 
     # Jobs.
 
@@ -96,7 +103,7 @@ class Ledger:
             return jobs.state(connection, job)
 
     def forget(self, job: str) -> None:
-        """Delete all that is known of a job. Hold its `run` and `push` locks; deleting its group is the caller's business."""
+        """Delete all that is known of a job. Hold all its locks; deleting its group is the caller's business."""
         with self._store.write() as connection:
             jobs.forget(connection, job)
 
@@ -221,6 +228,41 @@ class Ledger:
         """Forget committed parts by output path, so that they are scored again. Counters stay: those rows were scored."""
         with self._store.write() as connection:
             parts.drop(connection, job, outputs)
+
+    # Retrainings, under the job's retrain lock.
+
+    def start_retrain(self, record: RetrainRecord) -> None:
+        """Record a retraining (or a rollback) in progress."""
+        with self._store.write() as connection:
+            jobs.row(connection, record.job)
+            retrains.start(connection, record)
+
+    def update_retrain(self, record: RetrainRecord) -> None:
+        """Note what a retraining in progress has found out; `after` before the model file is switched for that model."""
+        if record.outcome is not None:
+            raise ValueError(f"retraining {record.retrain_id!r} has ended: finish it")
+        with self._store.write() as connection:
+            retrains.update_one(connection, record)
+
+    def finish_retrain(self, record: RetrainRecord) -> None:
+        """Record how a retraining ended, and count it."""
+        if record.outcome is None:
+            raise ValueError(f"retraining {record.retrain_id!r} has no outcome")
+        with self._store.write() as connection:
+            jobs.raise_sequence(connection, record.job)
+            retrains.update_one(connection, record)
+            counters.add(connection, record.job, counters.of_retrain(record.outcome))
+
+    def retrains(self, job: str, *, limit: int | None = 20) -> tuple[RetrainRecord, ...]:
+        """The job's latest retrainings and rollbacks, newest first; with None all there are."""
+        with self._store.read() as connection:
+            jobs.row(connection, job)
+            return retrains.history(connection, job, limit=limit)
+
+    def unfinished_retrains(self, job: str) -> tuple[RetrainRecord, ...]:
+        """Those that are marked as in progress, oldest first. Whoever holds the retrain lock knows that they died."""
+        with self._store.read() as connection:
+            return retrains.unfinished(connection, job)
 
     # Pushes. Neither changes the state that is shown, so neither raises the sequence.
 

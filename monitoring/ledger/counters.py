@@ -11,6 +11,7 @@ from sqlalchemy import Connection, select
 
 from monitoring import names
 from monitoring.ledger import schema
+from monitoring.ledger.retrains import RetrainOutcome
 from monitoring.ledger.store import upsert
 from monitoring.state import JobDefinition
 from pipelines.report import Outcome, PartReport, Reason, RunReport, Stage
@@ -39,6 +40,8 @@ def zeros(definition: JobDefinition) -> dict[Key, int]:
     keys += [(BUCKET, (repr(bound),)) for bound in _BOUNDS]
     for holdout in definition.holdouts:
         keys += [(names.EVALUATED_EXAMPLES.name, (holdout,)), (names.CORRECT_EXAMPLES.name, (holdout,))]
+    if definition.retrains:
+        keys += [(names.MODEL_RETRAINS.name, (outcome,)) for outcome in RetrainOutcome]
     return dict.fromkeys(keys, 0)
 
 
@@ -68,6 +71,11 @@ def of_run(report: RunReport) -> dict[Key, int]:
             tally[names.EVALUATED_EXAMPLES.name, (holdout.name,)] += holdout.examples
             tally[names.CORRECT_EXAMPLES.name, (holdout.name,)] += holdout.correct
     return dict(tally)
+
+
+def of_retrain(outcome: RetrainOutcome) -> dict[Key, int]:
+    """What the end of a retraining adds."""
+    return {(names.MODEL_RETRAINS.name, (outcome,)): 1}
 
 
 def add(connection: Connection, job: str, tally: Mapping[Key, int]) -> None:

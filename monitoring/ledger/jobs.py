@@ -160,5 +160,5 @@ def mark_push_failed(connection: Connection, job: str, *, error: str, at: float)
 def forget(connection: Connection, job: str) -> None:
     """See `Ledger.forget`."""
     row(connection, job)
-    for table in (schema.parts, schema.runs, schema.quality, schema.counters, schema.jobs):
+    for table in (schema.parts, schema.runs, schema.retrains, schema.quality, schema.counters, schema.jobs):
         connection.execute(delete(table).where(table.c.job == job))

@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 from monitoring.filenames import of_job
 from pipelines.errors import LedgerError
 
-Kind = Literal["run", "push"]
+Kind = Literal["run", "push", "retrain"]
 
 
 class LockHeld(LedgerError):  # noqa: N818  it reports a state, not a failure

@@ -93,3 +93,27 @@ parts = Table(
     Column("run_id", Text, nullable=False),
     Index("parts_of_folder", "folder", "job"),
 )
+
+# `outcome` is null while it is in progress; `alerts` and `figures` are JSON. `after` is put down before the model file is
+# switched, so that whoever finds a dead one can tell from the file whether it was.
+retrains = Table(
+    "retrains",
+    metadata,
+    Column("ordinal", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("retrain_id", Text, nullable=False, unique=True),
+    Column("job", Text, nullable=False),
+    Column("cause", Text, nullable=False),
+    Column("alerts", Text, nullable=False),
+    Column("logical_date", Text, nullable=False),
+    Column("model_path", Text, nullable=False),
+    Column("started_at", Float, nullable=False),
+    Column("finished_at", Float),
+    Column("outcome", Text),
+    Column("reason", Text),
+    Column("figures", Text, nullable=False),
+    Column("before_version", Text),
+    Column("before_sha256", Text),
+    Column("after_version", Text),
+    Column("after_sha256", Text),
+    Index("retrains_of_job", "job", "ordinal"),
+)

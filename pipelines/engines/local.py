@@ -11,6 +11,7 @@ import torch
 
 from pipelines.cancellation import Cancellation, Cancelled
 from pipelines.engines import Item, Result
+from pipelines.settings import Auto
 
 _WAKE_SECONDS = 0.1
 """How long the consumer waits at a stretch, so that a signal is handled soon."""
@@ -32,6 +33,16 @@ class LocalEngine:
             crew.stop()
         if crew.failure is not None:
             raise crew.failure
+
+
+def local_engine(asked: int | Auto, *, device: str, cores: int, parts: int) -> LocalEngine:
+    """As many workers as were asked for, at most one for each part; `auto`: one for each core, or one for an accelerator.
+
+    The cores are shared out among them.
+    """
+    wanted = asked if asked != "auto" else cores if device == "cpu" else 1
+    workers = max(1, min(wanted, parts))
+    return LocalEngine(workers=workers, threads_per_worker=max(1, cores // workers))
 
 
 class _Crew(Generic[Item, Result]):

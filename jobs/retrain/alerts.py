@@ -1,0 +1,64 @@
+"""Alertmanager's webhook message, as far as retraining reads it. Sizes are bounded: it comes from the network.
+
+The format is its version "4": https://prometheus.io/docs/alerting/latest/configuration/#webhook_config. Fields that are not
+named here are not looked at, so newer Alertmanagers may add some.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictStr, ValidationError
+
+from monitoring.ledger import AlertId
+from pipelines.errors import BatchgaugeError
+
+MAX_BYTES = 1 << 20
+_MAX_ALERTS = 1_000
+_MAX_LABELS = 64
+_MAX_TEXT = 4_096
+_SHOWN_ERRORS = 3
+
+_Label = Annotated[StrictStr, Field(max_length=_MAX_TEXT)]
+
+
+class MessageError(BatchgaugeError):
+    """What came is no message of Alertmanager's, or too large."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Alert(_Part):
+    """One alert."""
+
+    status: Literal["firing", "resolved"]
+    labels: Annotated[dict[_Label, _Label], Field(max_length=_MAX_LABELS)]
+    starts_at: AwareDatetime = Field(alias="startsAt")
+    fingerprint: Annotated[StrictStr, Field(pattern=r"^[0-9a-f]{1,64}$")]
+
+    @property
+    def id(self) -> AlertId:
+        """The same however often this firing of it is told."""
+        return AlertId(self.fingerprint, self.starts_at.astimezone(UTC).isoformat())
+
+
+class Message(_Part):
+    """One notification."""
+
+    version: Literal["4"]
+    alerts: Annotated[tuple[Alert, ...], Field(max_length=_MAX_ALERTS)]
+
+
+def parse(body: bytes) -> Message:
+    """The message. Raises `MessageError` that says what is wrong with it, in one line."""
+    if len(body) > MAX_BYTES:
+        raise MessageError(f"the message has {len(body):,} bytes, more than {MAX_BYTES:,}; let fewer alerts into a group")
+    try:
+        return Message.model_validate_json(body)
+    except ValidationError as error:
+        flaws = [f"{'.'.join(map(str, flaw['loc'])) or 'it'}: {flaw['msg']}" for flaw in error.errors(include_input=False)]
+        shown = "; ".join(flaws[:_SHOWN_ERRORS])
+        raise MessageError(f'not a webhook message of Alertmanager\'s version "4": {shown}') from None

@@ -1,0 +1,16 @@
+"""What two models are compared on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipelines.settings import HoldoutSettings
+from pipelines.source import InputFile
+
+
+@dataclass(frozen=True, slots=True)
+class Exam:
+    """A holdout, and the files of it that the models are asked about, a group for each day."""
+
+    holdout: HoldoutSettings
+    days: tuple[tuple[InputFile, ...], ...]

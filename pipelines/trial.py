@@ -1,0 +1,161 @@
+"""A champion and a candidate asked about the same labelled rows, by the way that a run takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipelines import pairs, source
+from pipelines.cancellation import Cancellation
+from pipelines.comparison import Contest, contest
+from pipelines.engines.local import local_engine
+from pipelines.errors import DataError, ModelError
+from pipelines.exam import Exam
+from pipelines.pairs import PairCounter, PairCounts
+from pipelines.report import ModelReport
+from pipelines.scoring import Scorer
+from pipelines.settings import ModelSettings, PipelineSettings
+from pipelines.source import Part
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What came of it: who took part, and every figure on every holdout and judged slice."""
+
+    champion: ModelReport
+    candidate: ModelReport
+    contests: tuple[Contest, ...]
+
+
+def compare(
+    settings: PipelineSettings,
+    candidate: Path,
+    exams: Sequence[Exam],
+    *,
+    folder: Path,
+    cores: int,
+    cancellation: Cancellation,
+) -> Trial:
+    """Both models on every exam. `settings` name the champion; `candidate` is a file of the same kind.
+
+    Raises:
+        ModelError: one of them can't be loaded or fails, or the candidate is not of the champion's classes, or has no
+            answer (NaN, infinity) for a row that the champion has one for. The message says which one.
+        DataError: a holdout can't be read, or its labels don't fit.
+        Cancelled: between two batches.
+
+    """
+    hall = _Hall(settings, candidate, folder=folder, cores=cores, cancellation=cancellation)
+    contests = tuple(one for exam in exams for one in hall.examine(exam))
+    return Trial(hall.champion.model, hall.candidate.model, contests)
+
+
+def with_model(settings: ModelSettings, file: Path) -> ModelSettings:
+    """The same model settings with another file in the place of theirs."""
+    key = "path" if settings.path else "weights"
+    return settings.model_copy(update={key: str(file), "sha256": None})
+
+
+class _Hall:
+    """Where the models sit, side by side."""
+
+    def __init__(
+        self, settings: PipelineSettings, candidate: Path, *, folder: Path, cores: int, cancellation: Cancellation
+    ) -> None:
+        self._settings = settings
+        self._cores = cores
+        self._cancellation = cancellation
+        self._warm = False
+
+        def scorer(model: ModelSettings, who: str) -> Scorer:
+            with _named(who):
+                return Scorer(model, settings.input, settings.output, settings.batch, folder)
+
+        self.champion = scorer(settings.model, "champion")
+        self.candidate = scorer(with_model(settings.model, candidate), "candidate")
+
+    def examine(self, exam: Exam) -> list[Contest]:
+        """All figures of one holdout. Raises as `compare`."""
+        try:
+            counter, counts = self._counted(exam)
+        except DataError as error:
+            raise DataError(f"holdout {exam.holdout.name!r}: {error}") from error
+        found = counter.pairs(counts)
+        if not found:
+            raise DataError(f"holdout {exam.holdout.name!r}: no row has a label and an answer of both models")
+        task, name = self._settings.model.task, exam.holdout.name
+        entered = (contest(task, name, figure, pair) for pair in found for figure in ("accuracy", "recall"))
+        return [one for one in entered if one is not None]
+
+    def _counted(self, exam: Exam) -> tuple[PairCounter, PairCounts]:
+        parts = self._plan(exam, self.champion.check_features, self.candidate.check_features)
+        self._warm_up(parts)
+        counter = PairCounter(exam.holdout, self._classes(), self._settings.model.task)
+        parts = self._plan(exam, counter.check)
+        device, workers = self.champion.model.device, self._settings.batch.workers
+        engine = local_engine(workers, device=device, cores=self._cores, parts=len(parts))
+        counts: PairCounts = ()
+        for counted in engine.map(lambda part: self._pair(counter, part), parts, self._cancellation):
+            counts = pairs.add(counts, counted)
+        self._cancellation.check()
+        return counter, counts
+
+    def _plan(self, exam: Exam, *checks: Any) -> tuple[Part, ...]:
+        def check(schema: Any) -> None:
+            for one in checks:
+                one(schema)
+
+        part_rows = self._settings.input.part_rows
+        plans = [source.plan(day, check_schema=check, part_rows=part_rows) for day in exam.days]
+        rejections = [rejection for plan in plans for rejection in plan.rejections]
+        if rejections:
+            raise DataError(rejections[0].error)
+        return tuple(part for plan in plans for part in plan.parts)
+
+    def _warm_up(self, parts: Sequence[Part]) -> None:
+        """Settle the size of batches, and how many classes there are, on the first part that will do."""
+        for part in parts:
+            if self._warm:
+                return
+            try:
+                with _named("champion"):
+                    self.champion.warm_up(part, self._cancellation)
+                with _named("candidate"):
+                    self.candidate.warm_up(part, self._cancellation)
+            except DataError:
+                continue  # none of its first rows is valid
+            self._warm = True
+
+    def _classes(self) -> tuple[Any, ...]:
+        ours, theirs = self.champion.classes, self.candidate.classes
+        if ours != theirs:
+            raise ModelError(f"the candidate: it tells {len(theirs)} classes apart, the champion {len(ours)}")
+        return ours
+
+    def _pair(self, counter: PairCounter, part: Part) -> PairCounts:
+        columns = counter.columns()
+        with _named("champion"):
+            ours = self.champion.predict(part, columns, self._cancellation)
+        with _named("candidate"):
+            theirs = self.candidate.predict(part, columns, self._cancellation)
+        answered = np.isin(ours.rows, theirs.rows)
+        if not answered.all():
+            unanswered = len(answered) - int(answered.sum())
+            raise ModelError(
+                f"the candidate: {part.source}: returned NaN or infinity for {unanswered:,} rows that the champion can judge"
+            )
+        return counter.count(ours.table, ours.predicted, theirs.predicted[np.isin(theirs.rows, ours.rows)])
+
+
+@contextmanager
+def _named(who: str) -> Iterator[None]:
+    """Errors of a model say which one it was."""
+    try:
+        yield
+    except ModelError as error:
+        raise ModelError(f"the {who}: {error}") from error
