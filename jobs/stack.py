@@ -166,7 +166,9 @@ def status_table(status: Status) -> Group:
     """A stack, for a person: servers, targets."""
     if status.record is None:
         why = " (the last one was killed)" if status.killed else ""
-        return Group(Text(f"no stack runs in {status.folder}{why}; 'batchgauge stack up' starts one"))
+        log = status.folder / _LOG
+        said = (Text(f"the last one in the background has ended, what it said is in {log}"),) if log.exists() else ()
+        return Group(Text(f"no stack runs in {status.folder}{why}; 'batchgauge stack up' starts one"), *said)
     state = f"process {status.record.pid}" + ("" if status.record.ready else ", not ready yet")
     heading = f"stack in {status.folder}, {state if status.record.pid else 'just starting or ending'}"
     ours = {server.url.removeprefix("http://") for server in status.record.servers}

@@ -116,7 +116,7 @@ def locked(folder: Path, *, wait_seconds: float = 0.0) -> Iterator[None]:
 def unusable(folder: Path, error: OSError) -> StackError:
     """The error for a folder that can't be used, and what to do."""
     at = f" at {error.filename}" if error.filename and error.filename != str(folder) else ""
-    return StackError(f"folder {folder} can't be used ({error.strerror}{at}): name another, or let this user write there")
+    return StackError(f"folder {folder} can't be used ({error.strerror}{at}): name another, or mend that")
 
 
 def is_running(folder: Path) -> bool:

@@ -172,6 +172,7 @@ def test_what_was_pushed_and_scraped_is_there_after_a_restart(stack: Commands) -
     assert (ended.returncode, ended.stderr) == (0, f"the stack in {stack.folder} has ended; its data is kept\n")
     assert gone(record)
     assert stack("down").stderr == f"no stack runs in {stack.folder}\n"
+    assert f"what it said is in {stack.folder}/stack.log" in stack("status").stdout
 
     with Stack(stack.folder, interval="1s", default_ports=False) as again:
         assert [group.labels for group in Gateway(again.gateway.url).groups()] == [{"job": "kept"}]
@@ -298,7 +299,7 @@ def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
         done = stack("up", *options)
         assert (done.returncode, done.stderr) == (
             1,
-            f"error: folder {stack.folder} can't be used (Not a directory): name another, or let this user write there\n",
+            f"error: folder {stack.folder} can't be used (Not a directory): name another, or mend that\n",
         )
     with pytest.raises(AddressError, match=r"folder .*/a#b can't be put into Alertmanager's configuration: name one without"):
         Stack(tmp_path / "a#b").__enter__()
