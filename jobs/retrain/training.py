@@ -44,8 +44,9 @@ def train(task: Task, *, log: Path, cancellation: Cancellation, term_seconds: fl
     folder = task.training.candidate.parent
     told = folder.parent / "task.json"
     told.write_bytes(TASK.dump_json(task))
-    # -P: a folder called `jobs` in the current folder must not stand in for ours.
-    code = _run([sys.executable, "-P", "-m", "jobs.retrain.child", str(told)], folder, log, cancellation, term_seconds)
+    # -P: a folder called `jobs` in the current folder must not stand in for ours. -B: bytecode is known by second and
+    # size, so a training function that was edited at once would be trained as it was.
+    code = _run([sys.executable, "-P", "-B", "-m", "jobs.retrain.child", str(told)], folder, log, cancellation, term_seconds)
     if cancellation.requested:
         raise Cancelled(f"training was stopped: {cancellation.reason}{_last_words(log)}")
     if code < 0:
