@@ -1,12 +1,29 @@
-"""What an input path would read, without looking at the disk."""
+"""What a path in a job file means, without looking at the disk: its `{date}`, and what it would read."""
 
 from __future__ import annotations
 
 import re
+from datetime import date
 from fnmatch import fnmatchcase
 from pathlib import Path
+from string import Formatter
 
 _MAGIC = re.compile(r"[*?\[]")
+
+
+def dated(template: str) -> bool:
+    """Whether a path template has `{date}`. Raises `ValueError` for any other field in it."""
+    try:
+        fields = [(name, conversion) for _, name, _, conversion in Formatter().parse(template) if name is not None]
+    except ValueError as error:
+        raise ValueError(f"{template!r} is not a path template: {error}; a brace is written twice") from error
+    if any(name != "date" or conversion for name, conversion in fields):
+        raise ValueError(f"{template!r}: the only field a path can have is {{date}}, or with a format {{date:%Y/%m/%d}}")
+    try:
+        template.format(date=date(2000, 1, 1))
+    except (ValueError, LookupError) as error:
+        raise ValueError(f"{template!r}: not a format for a date; write it like {{date:%Y/%m/%d}}") from error
+    return bool(fields)
 
 
 def reads(path: str, folder: str) -> bool:

@@ -17,8 +17,8 @@ from uuid import uuid4
 from jobs.dead_runs import DEAD
 from jobs.environment import Environment
 from jobs.journal import LedgerJournal
+from jobs.paths import dated
 from jobs.request import RunRequest, RunResult
-from jobs.spec import dated
 from jobs.time_limit import time_limit
 from monitoring.ledger import Ledger, LockHeld, RunStart
 from monitoring.push import Pusher, deliver

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import date
 
 from jobs.breaches import breaches
-from jobs.spec import ThresholdSettings
+from jobs.settings import ThresholdSettings
 from pipelines.report import Estimate, HoldoutReport, Outcome, RunReport, Stage, Trigger
 
 THRESHOLDS = ThresholdSettings(latency_seconds=0.5, accuracy=0.9, recall=0.85)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from jobs.retrain.alerts import Message, parse
 from jobs.retrain.policy import Decision, Evaluation, JobFacts, decide
-from jobs.spec import RetrainSettings
+from jobs.settings import RetrainSettings
 from monitoring.ledger import AlertId, Cause, RetrainOutcome, RetrainRecord
 from monitoring.state import Thresholds
 from pipelines.report import Estimate, HoldoutReport

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 
-from jobs.spec import JobSpec, RetrainSettings, dated
+from jobs.paths import dated
+from jobs.settings import RetrainSettings
+from jobs.spec import JobSpec
 from pipelines.errors import DataError
 from pipelines.exam import Exam
 from pipelines.settings import HoldoutSettings

@@ -27,7 +27,7 @@ from jobs.retrain.settling import settle_under_lock
 from jobs.retrain.switching import Move, prune, put_in_place
 from jobs.retrain.training import TERM_SECONDS, train
 from jobs.retrain.workplace import workplace
-from jobs.spec import RetrainSettings
+from jobs.settings import RetrainSettings
 from jobs.time_limit import time_limit
 from monitoring.ledger import Cause, Ledger, LockHeld, ModelId, RetrainOutcome, RetrainRecord
 from monitoring.resources import available_cores

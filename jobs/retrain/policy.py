@@ -12,7 +12,7 @@ from datetime import UTC, date, datetime
 from itertools import takewhile
 
 from jobs.retrain.alerts import Alert, Message
-from jobs.spec import RetrainSettings
+from jobs.settings import RetrainSettings
 from monitoring.ledger import AlertId, Cause, RetrainOutcome, RetrainRecord
 from monitoring.state import Thresholds
 from pipelines.report import HoldoutReport
