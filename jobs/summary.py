@@ -19,6 +19,7 @@ from monitoring.state import JobState
 from pipelines.report import Estimate, HoldoutReport, Outcome, RunReport, SliceReport, Stage
 
 WORST_SLICES = 5
+_REJECTIONS = 5
 _STYLES = {
     Outcome.SUCCESS: "green",
     Outcome.PARTIAL: "yellow",
@@ -39,13 +40,19 @@ def run_summary(result: RunResult, breaches: tuple[Breach, ...]) -> RenderableTy
         parts.append(_figures(report))
     for holdout in report.holdouts:
         parts.extend(_holdout(holdout))
-    parts.extend(Text(f"rejected: {rejection.error}", style="yellow") for rejection in report.rejections[:WORST_SLICES])
-    if len(report.rejections) > WORST_SLICES:
-        parts.append(Text(f"… and {len(report.rejections) - WORST_SLICES} more rejected files or parts", style="yellow"))
-    parts.extend(Text(f"warning: {warning}", style="yellow") for warning in report.warnings)
+    parts.extend(_troubles(report))
     parts.extend(Text(breach.sentence(), style="bold red") for breach in breaches)
     parts.append(push_line(result.delivery, result.push_error))
     return Group(*parts)
+
+
+def _troubles(report: RunReport) -> list[Text]:
+    """What was rejected whole, and warnings."""
+    lines = [f"rejected: {rejection.error}" for rejection in report.rejections[:_REJECTIONS]]
+    if len(report.rejections) > _REJECTIONS:
+        lines.append(f"… and {len(report.rejections) - _REJECTIONS} more rejected files or parts")
+    lines += [f"warning: {warning}" for warning in report.warnings]
+    return [Text(line, style="yellow") for line in lines]
 
 
 def push_line(delivery: Delivery | None, error: str | None) -> Text:
@@ -189,7 +196,7 @@ def job_status(state: JobState, now: float, *, retrained: Text | None = None) ->
     if state.latest:
         parts += [Text("latest run", style="dim"), _headline(state.latest)]
         parts += [Text(state.latest.reason, style="red")] if state.latest.reason else []
-        parts.append(_figures(state.latest))
+        parts += [_figures(state.latest), *_troubles(state.latest)]
     for holdout in state.quality.values():
         parts.extend(_holdout(holdout))
     return Group(*parts)
@@ -204,13 +211,16 @@ def _push_state(state: JobState, now: float) -> Text:
     return Text(f"owed, {before}" + (f": {state.push_error}" if state.push_error else ""), style="yellow")
 
 
-def run_history(runs: Iterable[RunRecord]) -> Table:
-    """Runs, newest first."""
+def run_history(runs: Iterable[RunRecord]) -> RenderableType:
+    """Runs, newest first, and below them why some went wrong."""
+    reasons: list[Text] = []
     table = Table(box=None, padding=(0, 2), header_style="dim")
     for name in ("started", "date", "trigger", "outcome", "took", "scored", "rejected", "rows/s", "accuracy", "recall"):
         table.add_column(name)
     for run in runs:
         report = run.report
+        if report and report.reason:
+            reasons.append(Text(f"{moment(run.started_at)} {run.outcome}: {report.reason.splitlines()[0]}", style="dim"))
         judged = next((holdout for holdout in report.holdouts if not holdout.error), None) if report else None
         speed = report.throughput_rows_per_second if report else None
         began = run.outcome not in _NEVER_BEGAN
@@ -226,7 +236,7 @@ def run_history(runs: Iterable[RunRecord]) -> Table:
             estimate(judged.accuracy if judged else None),
             estimate(judged.recall if judged else None),
         )
-    return table
+    return Group(table, *(Text(), *reasons) if reasons else ())
 
 
 def estimate(value: Estimate | None) -> str:

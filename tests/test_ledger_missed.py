@@ -120,9 +120,10 @@ def test_missed_runs_look_right_to_people_and_machines(known: Ledger) -> None:
     """In the history they have no duration and no rows; the list still shows the last run that there was."""
     one_run(known, finished(), ())
     known.miss_runs(JOB, missed(1795313700.0))
-    (line, success) = text(run_history(known.runs(JOB))).splitlines()[1:]
+    (line, success, _, why) = text(run_history(known.runs(JOB))).splitlines()[1:]
     assert line.split() == ["2026-11-22", "02:15", "UTC", "2026-11-21", "scheduler", "missed", "–", "–"]
     assert "success" in success
+    assert why == "2026-11-22 02:15 UTC missed: nobody came"
     state = known.state(JOB)
     assert "success" in text(job_list([state], 1795400000.0))
     assert "missed: 1970-01-01 00:33 UTC" in text(job_list([state], 1795400000.0))

@@ -41,7 +41,8 @@ def stack_up(
     place = folder or stack.default_folder(read_environment())
     if detach:
         show(stack.up_detached(place, interval=scrape_interval, textfiles=textfiles))
-        typer.echo("It runs in the background; 'batchgauge stack down' ends it.", err=True)
+        down = f"batchgauge stack down{f' --folder {folder}' if folder else ''}"
+        typer.echo(f"It runs in the background; '{down}' ends it.", err=True)
     else:
         stack.up(place, interval=scrape_interval, textfiles=textfiles, say=lambda line: typer.echo(line, err=True), show=show)
 
