@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from time import monotonic, time
+from time import monotonic, sleep, time
 
 from rich.console import Console
 from rich.table import Table
@@ -36,6 +36,7 @@ from jobs.request import RunRequest, RunResult
 from jobs.run import run
 from jobs.spec import JobSpec, load
 from jobs.summary import estimate, run_summary, worst_slices
+from monitoring import names
 from monitoring.ledger import Ledger
 from monitoring.servers import MissingServer
 from monitoring.stack import Stack
@@ -46,6 +47,7 @@ NIGHTS = 30
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent / ".batchgauge" / "demo"
 EXAMPLES = {"digits": digits, "breast_cancer": breast_cancer}
+SCRAPE_SECONDS = 30.0
 ALERT, ALERT_SECONDS = "ModelAccuracyLow", 180.0
 """It comes a minute after the first night that is surely below the threshold: that is the rule's `for`."""
 
@@ -111,7 +113,9 @@ def _run_nights(nights: list[date], console: Console, watch: Watch | None) -> li
     environment = read(os.environ)
     with Ledger.open(environment.ledger) as ledger:
         for spec in specs:
-            register_job(ledger, spec, environment)  # zeros first: or the first night's rows would be no increase
+            register_job(ledger, spec, environment)
+    if watch:
+        _await_zeros(watch.prometheus, console)
     results: list[RunResult] = []
     console.print()
     console.print(
@@ -125,6 +129,17 @@ def _run_nights(nights: list[date], console: Console, watch: Watch | None) -> li
         for state in watch.look() if watch else ():
             console.print(f"{'':11} {ALERT} is {state}", style="bold red")
     return results
+
+
+def _await_zeros(prometheus: str, console: Console) -> None:
+    """Zeros first, and seen: to Prometheus the rows of a first night before that would be no increase."""
+    deadline = monotonic() + SCRAPE_SECONDS
+    with Source(prometheus) as source:
+        while len(source.instant(names.REQUESTS.name, at=time())) < len(EXAMPLES):
+            if monotonic() > deadline:
+                console.print(f"[yellow]Prometheus has not scraped the jobs within {SCRAPE_SECONDS:g} s[/]")
+                return
+            sleep(0.1)
 
 
 _WIDTHS = (11, 14, 8, 7, 9, 20, 20, 0)
@@ -176,7 +191,7 @@ def _show_monitoring(stack: Stack, watch: Watch, console: Console) -> bool:
 _MEANINGS = {
     "pending": "in Prometheus: the upper bound of the accuracy is below the threshold",
     "firing": "in Prometheus: it has been for a minute",
-    "delivered": "to Alertmanager, which tells people and the retrain webhook",
+    "delivered": "to Alertmanager, whose routes say who is told",
 }
 _ANSWERS = 2
 
