@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from jobs.scheduler import settings
+from jobs.scheduler.runs import StartedChild
 from monitoring.gateway import Gateway
 from monitoring.ledger import store
 from monitoring.servers import Server
@@ -502,3 +503,16 @@ def test_by_default_there_is_a_run_for_each_accelerator_else_for_two_cores(monke
         assert settings.default_max_running() == runs
     monkeypatch.setattr(settings, "accelerators", lambda: 3)
     assert settings.default_max_running() == 3
+
+
+def test_a_process_that_was_reaped_is_signalled_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run whose end the ledger can't take is settled again and again, and its id may be another's by then."""
+    child = StartedChild(["true"], tmp_path / "churn.log")
+    child.wait()
+    assert child.reap() == 0
+    signalled: list[int] = []
+    monkeypatch.setattr(os, "kill", lambda pid, _number: signalled.append(pid))
+    monkeypatch.setattr(os, "killpg", lambda pid, _number: signalled.append(pid))
+    child.terminate()
+    child.kill()
+    assert signalled == []

@@ -58,12 +58,16 @@ class StartedChild:
     def terminate(self) -> None:
         """See `Child`."""
         with suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGTERM)
+            self._signal(os.kill, signal.SIGTERM)
 
     def kill(self) -> None:
         """See `Child`."""
         with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
+            self._signal(os.killpg, signal.SIGKILL)
+
+    def _signal(self, send: Callable[[int, int], None], number: signal.Signals) -> None:
+        if self._process.returncode is None:  # once it was reaped, its id may be another's
+            send(self.pid, number)
 
     def wait(self) -> None:
         """See `Child`."""
