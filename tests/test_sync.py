@@ -147,3 +147,13 @@ def test_a_ledger_that_cannot_be_read_is_an_error_and_no_exception(known: Ledger
     result = sync(known, environment).once()
     assert not result.ok
     assert "ledger" in result.errors[0]
+
+
+def test_a_defect_costs_one_sync(known: Ledger, environment: Environment) -> None:
+    """The thread goes on after it, and says what it was."""
+
+    def defect() -> frozenset[str]:
+        raise RuntimeError("a defect")
+
+    known.start_run(run_start("r", "b"), next_expected_at=None)
+    assert Sync(known, environment, busy=defect).once().errors == ("unexpected RuntimeError: a defect",)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
-from itertools import chain
 from time import time
 
 from jobs.dead_runs import settled_state
@@ -19,7 +18,7 @@ from monitoring.gateway import Gateway, Group
 from monitoring.ledger import Ledger
 from monitoring.push import group
 from monitoring.state import Destination, JobState
-from pipelines.errors import BatchgaugeError, LedgerError, PushError
+from pipelines.errors import BatchgaugeError, PushError
 
 Groups = Mapping[frozenset[tuple[str, str]], Group]
 Address = tuple[str, str | None]
@@ -49,8 +48,10 @@ class Sync:
         """Push what is owed or lost, and settle dead runs. Never raises: what went wrong is in the result."""
         try:
             return self._once()
-        except LedgerError as error:
+        except (BatchgaugeError, OSError) as error:
             return SyncResult(at=time(), errors=(str(error),))
+        except Exception as error:  # noqa: BLE001  a defect may cost one sync, not all that would follow
+            return SyncResult(at=time(), errors=(f"unexpected {type(error).__name__}: {error}",))
 
     def _once(self) -> SyncResult:
         settled: list[str] = []
@@ -62,8 +63,9 @@ class Sync:
             if destination.gateway:
                 gateways.setdefault((destination.gateway, destination.ca_file), []).append(state)
             elif _textfile_is_behind(state, destination):
-                outcomes += self._pushed(state)
-        outcomes += chain.from_iterable(self._to_gateway(address, states) for address, states in gateways.items())
+                outcomes.append(self._pushed(job))
+        for address, states in gateways.items():
+            outcomes += self._to_gateway(address, states)
         return SyncResult(
             at=time(),
             pushed=tuple(job for job, error in outcomes if error is None),
@@ -99,9 +101,9 @@ class Sync:
                 if push.error and not push.permanent:
                     return
 
-    def _pushed(self, state: JobState) -> Iterator[tuple[str, str | None]]:
-        push = push_job(self._ledger, state.definition.job, self._environment)
-        yield push.job, push.error
+    def _pushed(self, job: str) -> tuple[str, str | None]:
+        push = push_job(self._ledger, job, self._environment)
+        return job, push.error
 
 
 class SyncThread:
@@ -134,11 +136,7 @@ class SyncThread:
         while not over:
             over = self._over
             self._wake.clear()
-            try:
-                result = self._sync.once()
-            except (BatchgaugeError, OSError) as error:
-                result = SyncResult(at=time(), errors=(str(error),))
-            self._done(result)
+            self._done(self._sync.once())
             if not over:
                 self._wake.wait(self._every_seconds)
 
