@@ -123,7 +123,11 @@ def remove_leftovers(model: Path, *, tag: str) -> None:
 
 
 def _files(folder: Path) -> tuple[Path, ...]:
-    return tuple(folder.iterdir()) if folder.is_dir() else ()
+    """What lies in the folder; nothing where it can't be looked into."""
+    try:
+        return tuple(folder.iterdir())
+    except OSError:
+        return ()
 
 
 def _folder(model: Path) -> Path:

@@ -390,6 +390,19 @@ def test_what_became_of_a_dead_one_is_told_by_the_model_that_lies_there(job: Ret
         assert "better; the process died right after it had switched the model" in str(ledger.retrains("tiny")[-1].reason)
 
 
+def test_a_model_in_a_folder_that_cannot_be_looked_into_stops_nobody_who_looks(
+    job: RetrainedJob, environment: Environment
+) -> None:
+    """What became of the retraining is left to somebody who may; one that had no candidate yet has failed in any case."""
+    unseen = job.folder / ("x" * 300) / "tiny.safetensors"  # too long a name: stands in for a folder without permission
+    with Ledger.open(environment.ledger) as ledger:
+        ledger.register(load(job.spec).definition(environment), now=0.0, next_expected_at=None)
+        for retrain_id, after in (("unknown", ModelId("v2", "ab" * 32)), ("failed", None)):
+            ledger.start_retrain(RetrainRecord(retrain_id, "tiny", Cause.HAND, DAY, str(unseen), 1.0, after=after))
+        settled_state(ledger, "tiny")
+        assert [record.retrain_id for record in ledger.unfinished_retrains("tiny")] == ["unknown"]
+
+
 def test_only_the_newest_logs_are_kept(job: RetrainedJob, environment: Environment) -> None:
     """What training said is there to be read, for a while."""
     with Ledger.open(environment.ledger) as ledger:

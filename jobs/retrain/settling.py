@@ -46,4 +46,10 @@ def _settled(record: RetrainRecord, *, now: float) -> RetrainRecord:
 
 
 def _found(model: Path) -> str | None:
-    return versions.digest(model) if model.exists() else None
+    """Which model lies there; None when there is none. Raises `ModelError` when that can't be told."""
+    try:
+        return versions.digest(model)
+    except ModelError as error:
+        if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
+            return None
+        raise
