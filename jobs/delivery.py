@@ -13,7 +13,7 @@ from jobs.dead_runs import settled_state
 from jobs.environment import Environment
 from jobs.spec import JobSpec
 from monitoring.ledger import Ledger
-from monitoring.push import deliver, forget
+from monitoring.push import Delivery, deliver, forget
 from pipelines.errors import PushError
 
 
@@ -47,11 +47,16 @@ def register_job(ledger: Ledger, spec: JobSpec, environment: Environment) -> Pus
     return push_job(ledger, spec.job.name, environment)
 
 
-def push_job(ledger: Ledger, job: str, environment: Environment) -> Push:
-    """Push one job's state, to where the environment says now if it says anything."""
+def deliver_job(ledger: Ledger, job: str, environment: Environment) -> Delivery:
+    """Deliver one job's state, to where the environment says now if it says anything. Raises as `deliver` does."""
     _follow(ledger, job, environment)
+    return deliver(ledger, job, credentials=environment.credentials)
+
+
+def push_job(ledger: Ledger, job: str, environment: Environment) -> Push:
+    """The same, with what became of it: a push that failed is owed."""
     try:
-        delivery = deliver(ledger, job, credentials=environment.credentials)
+        delivery = deliver_job(ledger, job, environment)
     except PushError as error:
         return Push(job, (), str(error), permanent=error.permanent)
     return Push(job, tuple(delivery.destinations), None)

@@ -438,6 +438,18 @@ def test_rolling_back_puts_the_old_model_in_place_and_can_be_done_once_for_each_
     assert job.leftovers() == []
 
 
+def test_rolling_back_pushes_to_where_the_environment_says_now(
+    job: RetrainedJob, environment: Environment, pushgateway: Server
+) -> None:
+    """As every other command does."""
+    go(job, environment)
+    moved = replace(environment, gateway=pushgateway.url)
+    with Ledger.open(environment.ledger) as ledger:
+        result = roll_back(ledger, load(job.spec), moved)
+    assert result.delivery is not None, result.push_error
+    assert result.delivery.destinations == (pushgateway.url,)
+
+
 def test_rolling_back_is_refused_when_it_is_not_known_to_what(job: RetrainedJob, environment: Environment) -> None:
     """A model put there by hand, a kept one that is damaged or gone, a retraining in progress."""
     promoted = go(job, environment)

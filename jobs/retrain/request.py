@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date
 
+from jobs.delivery import deliver_job
 from jobs.environment import Environment
 from jobs.retrain.alerts import Message
 from jobs.spec import JobSpec
 from monitoring.ledger import Ledger, RetrainRecord
-from monitoring.push import Delivery, deliver
+from monitoring.push import Delivery
 from pipelines.errors import LedgerError, PushError
 
 
@@ -41,6 +42,6 @@ class RetrainResult:
 def delivered(ledger: Ledger, record: RetrainRecord, environment: Environment) -> RetrainResult:
     """The result of what has ended, once the job's state was pushed; a push that fails is owed, and changes nothing."""
     try:
-        return RetrainResult(record, None, deliver(ledger, record.job, credentials=environment.credentials))
+        return RetrainResult(record, None, deliver_job(ledger, record.job, environment))
     except (PushError, LedgerError) as error:
         return RetrainResult(record, None, None, str(error))
