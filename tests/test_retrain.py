@@ -144,7 +144,7 @@ FAILED = {
     "raises": ("raise ValueError('no labels yet')", r"exit code 1\): .*ValueError: no labels yet \(trainer\.py, line 19\)"),
     "exits": ("sys.exit(3)", r"training failed \(exit code 3\) \(it said nothing: .*\.log\)"),
     "exits without an error": ("sys.exit(0)", "wrote no file to training.candidate"),
-    "is killed": ("os.kill(os.getpid(), signal.SIGKILL)", r"killed by SIGKILL \(out of memory\?\)"),
+    "is killed": ("os.kill(os.getpid(), signal.SIGKILL)", r"its process was killed by SIGKILL \(out of memory, or by hand\)"),
     "writes nothing": ("print('almost done')", "wrote no file to training.candidate .*: almost done"),
     "writes a link": ("training.candidate.symlink_to(training.champion)", "wrote no file to"),
     "writes rubbish": ("training.candidate.write_bytes(b'rubbish')", "the candidate: .*isn't a safetensors file"),

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic
 
+from jobs.dead_runs import killed_by
 from jobs.environment import PREFIX
 from jobs.retrain.contract import TASK, Task
 from monitoring.dying import with_parent
@@ -50,7 +51,7 @@ def train(task: Task, *, log: Path, cancellation: Cancellation, term_seconds: fl
     if cancellation.requested:
         raise Cancelled(f"training was stopped: {cancellation.reason}{_last_words(log)}")
     if code < 0:
-        raise TrainingError(f"training was killed by {_signal(-code)} (out of memory?){_last_words(log)}")
+        raise TrainingError(f"training failed: {killed_by(-code)}{_last_words(log)}")
     if code:
         raise TrainingError(f"training failed (exit code {code}){_last_words(log)}")
     if task.training.candidate.is_symlink() or not task.training.candidate.is_file():
@@ -97,13 +98,6 @@ def _wait(pid: int, cancellation: Cancellation, term_seconds: float) -> None:
                 return
     finally:
         os.close(descriptor)
-
-
-def _signal(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
 
 
 def _last_words(log: Path) -> str:
