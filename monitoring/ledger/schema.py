@@ -11,6 +11,9 @@ from sqlalchemy import BigInteger, Column, Float, Index, Integer, MetaData, Tabl
 VERSION = 1
 """Raised whenever a table changes; a ledger with a higher one is refused."""
 
+# SQLite fills a primary key by itself only when it is an Integer; elsewhere it is a 64-bit identity.
+_ORDINAL = BigInteger().with_variant(Integer, "sqlite")
+
 metadata = MetaData()
 
 ledger = Table("batchgauge_ledger", metadata, Column("version", Integer, nullable=False))
@@ -57,8 +60,7 @@ quality = Table(
 runs = Table(
     "runs",
     metadata,
-    # SQLite fills a primary key by itself only when it is an Integer; elsewhere it is a 64-bit identity.
-    Column("ordinal", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("ordinal", _ORDINAL, primary_key=True, autoincrement=True),
     Column("run_id", Text, nullable=False, unique=True),
     Column("job", Text, nullable=False),
     Column("trigger", Text, nullable=False),
@@ -99,7 +101,7 @@ parts = Table(
 retrains = Table(
     "retrains",
     metadata,
-    Column("ordinal", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("ordinal", _ORDINAL, primary_key=True, autoincrement=True),
     Column("retrain_id", Text, nullable=False, unique=True),
     Column("job", Text, nullable=False),
     Column("cause", Text, nullable=False),
