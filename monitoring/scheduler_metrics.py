@@ -22,13 +22,12 @@ class Lags:
 
     counts: tuple[int, ...] = (0,) * (len(names.LAG_BUCKETS) + 1)
     sum_seconds: float = 0.0
-    last_seconds: float | None = None
 
     def observed(self, seconds: float) -> Lags:
         """With one more."""
         bucket = bisect_left(names.LAG_BUCKETS, seconds)
         counts = (*self.counts[:bucket], self.counts[bucket] + 1, *self.counts[bucket + 1 :])
-        return Lags(counts, self.sum_seconds + seconds, seconds)
+        return Lags(counts, self.sum_seconds + seconds)
 
 
 @dataclass(frozen=True, slots=True)

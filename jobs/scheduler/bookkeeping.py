@@ -33,10 +33,10 @@ class End:
     recorded: bool
 
 
-def register(ledger: Ledger, spec: JobSpec, environment: Environment, *, now: float) -> bool:
-    """Make the job known as its file has it; True if it is new."""
+def register(ledger: Ledger, spec: JobSpec, environment: Environment, *, now: float) -> None:
+    """Make the job known as its file has it."""
     expected = spec.next_expected(datetime.fromtimestamp(now, UTC))
-    return ledger.register(spec.definition(environment), now=now, next_expected_at=expected)
+    ledger.register(spec.definition(environment), now=now, next_expected_at=expected)
 
 
 def old_schedule(ledger: Ledger, spec: JobSpec, environment: Environment) -> Schedule | None:
@@ -75,7 +75,7 @@ def orphan(ledger: Ledger, job: str, log: Path) -> Run | None:
     if child is None:
         return None
     due_at = ledger.accounted_until(job) or record.started_at
-    return Run(job, due_at, record.started_at, child, log, adopted=True)
+    return Run(job, due_at, record.started_at, child, log)
 
 
 def settle(ledger: Ledger, run: Run, code: int | None, *, spec: JobSpec | None, leave_unstarted: bool) -> End:

@@ -15,8 +15,6 @@ from apscheduler.executors.debug import DebugExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
 
-from jobs.trigger import CronTextTrigger
-
 MakeTrigger = Callable[[str, ZoneInfo], BaseTrigger]
 
 logging.getLogger("apscheduler").addHandler(logging.NullHandler())  # the scheduler has a log of its own
@@ -25,7 +23,7 @@ logging.getLogger("apscheduler").addHandler(logging.NullHandler())  # the schedu
 class Clock:
     """Calls `due(job)`, from a thread of its own, at each of the job's scheduled times."""
 
-    def __init__(self, due: Callable[[str], None], *, trigger: MakeTrigger = CronTextTrigger) -> None:
+    def __init__(self, due: Callable[[str], None], *, trigger: MakeTrigger) -> None:
         self._due = due
         self._trigger = trigger
         # The call does no more than put a note into a queue, so it needs no pool of threads.

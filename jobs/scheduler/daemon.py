@@ -185,9 +185,7 @@ class Daemon:
 
     def _snapshot(self) -> Snapshot:
         return Snapshot(
-            at=self._now(),
             began_at=self._began_at,
-            pid=os.getpid(),
             max_running=self._settings.max_running,
             jobs=self._roster.scheduled(),
             running=self._dispatcher.running(),
@@ -197,9 +195,7 @@ class Daemon:
             runs_started=self._dispatcher.started,
             runs_missed=self._dispatcher.missed,
             lags=self._dispatcher.lags,
-            last_sync=self._last_sync,
             last_good_sync_at=self._last_good_sync_at,
             sync_failures=self._sync_failures,
             trouble=self._notes.trouble,
-            stopping=self._dispatcher.stopping,
         )

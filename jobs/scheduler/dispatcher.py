@@ -251,14 +251,11 @@ class Dispatcher:
 
     def running(self) -> tuple[RunningJob, ...]:
         """For the snapshot."""
-        return tuple(
-            RunningJob(run.job, run.child.pid, run.due_at, run.started_at, run.adopted, run.stopping)
-            for run in self._running.values()
-        )
+        return tuple(RunningJob(run.job, run.child.pid, run.due_at) for run in self._running.values())
 
     def waiting(self) -> tuple[WaitingJob, ...]:
         """For the snapshot, in the order in which they will start."""
-        return tuple(WaitingJob(entry.job, entry.due_at, entry.since) for entry in self._waiting)
+        return tuple(WaitingJob(entry.job, entry.due_at) for entry in self._waiting)
 
     def latest_missed(self) -> tuple[MissedRun, ...]:
         """For the snapshot, oldest first."""

@@ -19,7 +19,7 @@ class Log:
 
     def __call__(self, event: str, sentence: str, *, job: str | None = None, **facts: float | str | None) -> None:
         """One event: its name and facts for machines, and the same as a sentence for people."""
-        at = f"{datetime.fromtimestamp(self._clock(), UTC):%Y-%m-%dT%H:%M:%SZ}"
+        at = moment(self._clock())
         if self._as_json:
             document = {"at": at, "event": event, "job": job, "message": sentence, **facts}
             line = json.dumps({key: value for key, value in document.items() if value is not None}, ensure_ascii=False)

@@ -138,7 +138,10 @@ class Roster:
     def scheduled(self) -> tuple[ScheduledJob, ...]:
         """For the snapshot."""
         errors = {file.path: file.error for file in self._folder.files}
-        return tuple(_scheduled(name, job, errors.get(job.file.path)) for name, job in sorted(self.jobs.items()))
+        return tuple(
+            ScheduledJob(name, job.spec.job.schedule, job.next_at, errors.get(job.file.path))
+            for name, job in sorted(self.jobs.items())
+        )
 
     def broken(self) -> tuple[BrokenFile, ...]:
         """Files and folders that can't be used as they are."""
@@ -147,16 +150,3 @@ class Roster:
         ]
         folders = [BrokenFile(str(path), error, running=True) for path, error in self._folder.unlisted.items()]
         return (*files, *folders)
-
-
-def _scheduled(name: str, job: Job, error: str | None) -> ScheduledJob:
-    return ScheduledJob(
-        job=name,
-        file=str(job.file.path),
-        schedule=job.spec.job.schedule,
-        timezone=job.spec.job.timezone,
-        grace_seconds=job.spec.job.grace,
-        timeout_seconds=job.spec.job.timeout,
-        next_due_at=job.next_at,
-        error=error,
-    )

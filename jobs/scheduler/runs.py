@@ -129,7 +129,6 @@ class Run:
     log: Path
     log_from: int = 0
     """Where in its log its own output begins."""
-    adopted: bool = False
     terminate_at: float | None = None
     terminate_reason: str = ""
     kill_at: float | None = None

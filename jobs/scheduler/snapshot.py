@@ -1,4 +1,4 @@
-"""What the scheduler is at, as one value that other threads can read: for a status page, for metrics."""
+"""What the scheduler is at, as one value that other threads can read: for metrics, say."""
 
 from __future__ import annotations
 
@@ -15,25 +15,18 @@ class ScheduledJob:
     """
 
     job: str
-    file: str
     schedule: str | None
-    timezone: str
-    grace_seconds: float
-    timeout_seconds: float | None
     next_due_at: float | None
     error: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class RunningJob:
-    """A run in progress. `adopted`: a scheduler before this one has started it, and died."""
+    """A run in progress."""
 
     job: str
     pid: int
     due_at: float
-    started_at: float
-    adopted: bool
-    stopping: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +35,6 @@ class WaitingJob:
 
     job: str
     due_at: float
-    since: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +72,12 @@ class SyncResult:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The scheduler at one instant (`at`). Timestamps are Unix seconds; counts are since it began.
+    """The scheduler at one instant. Timestamps are Unix seconds; counts are since it began.
 
     `missed` has the latest of the missed runs. `trouble` says why the ledger can't be used, while that is so.
     """
 
-    at: float
     began_at: float
-    pid: int
     max_running: int
     jobs: tuple[ScheduledJob, ...] = ()
     running: tuple[RunningJob, ...] = ()
@@ -97,8 +87,6 @@ class Snapshot:
     runs_started: int = 0
     runs_missed: int = 0
     lags: Lags = field(default_factory=Lags)
-    last_sync: SyncResult | None = None
     last_good_sync_at: float | None = None
     sync_failures: int = 0
     trouble: str | None = None
-    stopping: bool = False
