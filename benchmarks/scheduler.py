@@ -77,12 +77,12 @@ def measure(folder: Path, *, jobs: int, minutes: int, max_running: int) -> None:
         thread = threading.Thread(target=daemon.run)
         began = time.monotonic()
         thread.start()
-        while len(daemon.snapshot().jobs) < jobs:
-            time.sleep(0.05)
+        while thread.is_alive() and len(daemon.snapshot().jobs) < jobs:
+            thread.join(0.05)
         print(f"{jobs} job files read and registered in {time.monotonic() - began:.1f} s")
         first = 60 * (int(time.time()) // 60 + 1)
         cpu_before = sum(process.cpu_times()[:2])
-        time.sleep(first + 60 * minutes - 5 - time.time())
+        thread.join(first + 60 * minutes - 5 - time.time())
         cpu_seconds = sum(process.cpu_times()[:2]) - cpu_before
         memory = process.memory_info().rss / 2**20
         daemon.stop("benchmark")
