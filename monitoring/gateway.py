@@ -24,6 +24,8 @@ from pipelines.errors import PushError
 __all__ = ["Credentials", "Gateway", "Group", "checked_url"]
 
 _FIRST_DELAY_SECONDS, _LONGEST_DELAY_SECONDS = 0.25, 5.0
+_ATTEMPT_SECONDS = 1.0  # what an attempt gets at least, if there is so much left
+
 _ANSWER_BYTES, _LISTING_BYTES, _QUOTED_CHARACTERS = 65_536, 256 * 2**20, 300
 _TAKEN = frozenset({HTTPStatus.OK, HTTPStatus.ACCEPTED})
 _AGAIN = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
@@ -128,7 +130,7 @@ class Gateway:
         failure = "no time was left for a first attempt"
         while (left := end - clock()) > 0:
             attempts += 1
-            limit = max(left / 2, min(1.0, left))
+            limit = max(left / 2, min(_ATTEMPT_SECONDS, left))
             try:
                 async with asyncio.timeout(limit):
                     answer = await self._exchange(request, limit_bytes)
@@ -136,6 +138,8 @@ class Gateway:
                     return answer
                 failure, cause = self._refusal(answer), None
             except TimeoutError as error:
+                if attempts > 1 and limit < _ATTEMPT_SECONDS:
+                    break  # the deadline cut it short: what was seen before says more
                 failure, cause = f"no whole answer within {limit:.1f} s", error
             except httpx.TransportError as error:
                 failure, cause = self._broken(error), error

@@ -233,6 +233,13 @@ def test_one_deadline_bounds_it_all(fault: Behaviour, words: str) -> None:
     assert not caught.value.permanent
 
 
+def test_an_attempt_that_the_deadline_cuts_short_hides_nothing() -> None:
+    """The error says how the gateway failed while there was time, and not that the last moment was too short."""
+    with FaultServer(reset, hang) as server, pytest.raises(PushError, match=r"no answer: .*2 attempts in 0\.6 s") as caught:
+        Gateway(server.url).put({"job": "x"}, b"a 1\n", deadline_seconds=0.6)
+    assert not caught.value.permanent
+
+
 def test_a_refused_connection_says_so() -> None:
     """Nobody listens: try again later."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
