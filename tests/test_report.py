@@ -23,6 +23,7 @@ from jobs.report.history import history, placed_runs
 from jobs.report.page import page
 from jobs.report.publish import ReportError, default_file, write
 from jobs.report.quality import quality
+from jobs.report.tiles import tiles
 from jobs.report.verdict import Level, Verdict, verdict
 from jobs.report.words import Clock
 from monitoring.ledger import Ledger
@@ -256,6 +257,22 @@ def test_history_shows_how_runs_ended_and_where_the_model_changed(ledger: Ledger
     assert rows.count('class="change"') == 1
     assert "cnn-2" in rows
     assert [row.outcome for row in told.rows[:4]] == ["partial", "success", "success", "failed"]
+
+
+def test_a_missed_run_is_shown_and_has_no_figures(ledger: Ledger) -> None:
+    """A mark in the figures and a row in the table; no point drawn at 0, no 0 rows scored."""
+    facts_of("everything", ledger)
+    report = finished("missed", "digits", outcome=Outcome.MISSED, started_at=report_jobs.night_start(TONIGHT, 4))
+    ledger.miss_runs("digits", [replace(report, logical_date=TONIGHT, holdouts=(), model=None)])
+    facts = gather(ledger, "digits", now=NOW)
+    told = history(facts)
+    assert told.marks == ("failed", "missed", "partial", "skipped")
+    assert all(figure.drawing.count('class="sign missed"') == 1 for figure in told.figures)
+    assert told.figures[4].drawing.count('class="bar"') == report_jobs.NIGHTS
+    row = told.rows[0]
+    assert (row.outcome, row.took, row.scored, row.rejected) == ("missed", "–", "–", "–")
+    assert f"over the last {report_jobs.NIGHTS} runs" in tiles(facts)[0].spark
+    assert "missed" in page(facts)
 
 
 def on(day: date, number: int = 0) -> tuple[date, float]:

@@ -13,7 +13,7 @@ from jobs.report.figures.axis import Axis, Tick, amount_axis, count_axis, day_ax
 from jobs.report.figures.plot import Bar, Change, Frame, Mark, Point, bar_plot, line_plot
 from jobs.report.figures.signs import SHAPES, sign
 from jobs.report.figures.small import share_bar, sparkline, stacked_bar, whisker
-from pipelines.report import Estimate
+from pipelines.report import Estimate, Outcome
 
 TEN = Axis(0.0, 10.0, (Tick(0.0, "0"), Tick(10.0, "10")))
 TOP, BOTTOM = 18.0, 148.0  # of the plot, in pixels
@@ -224,5 +224,5 @@ def test_words_in_figures_are_words(words: str) -> None:
 def test_every_state_has_a_sign_of_its_own() -> None:
     """Nobody needs to see colours."""
     assert len(set(SHAPES.values())) == len(SHAPES)
-    for kind in ("success", "partial", "failed", "skipped", "running", "idle"):
+    for kind in (*Outcome, "running", "idle"):
         assert drawn(sign(kind)).get("aria-hidden") == "true"

@@ -9,12 +9,12 @@ from datetime import UTC, date, datetime
 from itertools import pairwise
 from statistics import median
 
-from jobs.report.facts import Facts
+from jobs.report.facts import NEVER_BEGAN, Facts
 from jobs.report.figures.axis import Axis, count_axis, day_axis, ratio_axis
-from jobs.report.figures.plot import Bar, Change, Frame, Mark, Point, bar_plot, line_plot
+from jobs.report.figures.plot import KINDS, Bar, Change, Frame, Mark, Point, bar_plot, line_plot
 from jobs.report.quantities import DURATION, LATENCY, SPEED, Figure, Quantity
 from jobs.report.tiles import held_out
-from jobs.report.words import duration, name, plural
+from jobs.report.words import duration, name, plural, ratio
 from jobs.summary import estimate, seconds
 from monitoring.ledger import RunRecord
 from pipelines.report import Estimate, Outcome, RunReport
@@ -35,8 +35,8 @@ class Placed:
 
     @property
     def counts(self) -> bool:
-        """Whether its figures are worth drawing: a skipped run has none."""
-        return self.report.outcome is not Outcome.SKIPPED
+        """Whether it has figures to draw."""
+        return self.report.outcome not in NEVER_BEGAN
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ def history(facts: Facts) -> History:
     rows = facts.runs[:_MOST_ROWS]
     return History(
         figures=figures,
-        marks=tuple(kind for kind in ("failed", "partial", "skipped") if any(one.report.outcome == kind for one in placed)),
+        marks=tuple(kind for kind in KINDS if any(one.report.outcome == kind for one in placed)),
         changes=bool(_changes(placed)),
         bands=judged,
         thresholds=judged and (limits.accuracy is not None or limits.recall is not None),
@@ -193,7 +193,7 @@ _LINES: tuple[tuple[str, str, Quantity, _Value], ...] = (
 )
 
 
-def _with_ends(caption: str, points: Sequence[Point], said: Callable[[float], str] = lambda value: f"{value:.3f}") -> str:
+def _with_ends(caption: str, points: Sequence[Point], said: Callable[[float], str] = ratio) -> str:
     known = [point.y for point in points if point.y is not None]
     return f"{caption}: {said(known[0])} at first, {said(known[-1])} at last, {said(min(known))} to {said(max(known))},"
 
@@ -226,14 +226,15 @@ def _row(run: RunRecord, facts: Facts) -> RunRow:
     judged = next((held_out(report, holdout) for holdout in facts.state.definition.holdouts), None) if report else None
     speed = report.throughput_rows_per_second if report else None
     latency = report.latency_quantiles.get(0.95) if report else None
+    began = run.outcome not in NEVER_BEGAN
     return RunRow(
         started=facts.clock.short(run.started_at),
         day=str(run.logical_date),
         trigger=str(run.trigger),
         outcome=str(run.outcome or "running"),
-        took=duration(report.elapsed_seconds) if report else "–",
-        scored=f"{run.rows_scored:,}",
-        rejected=f"{run.rows_rejected:,}",
+        took=duration(report.elapsed_seconds) if report and began else "–",
+        scored=f"{run.rows_scored:,}" if began else "–",
+        rejected=f"{run.rows_rejected:,}" if began else "–",
         speed=f"{speed:,.0f}" if speed else "–",
         latency=seconds(latency) if latency is not None else "–",
         accuracy=estimate(judged.accuracy if judged else None),

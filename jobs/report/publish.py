@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 from pathlib import Path
 
 from jobs import printing
 from monitoring.filenames import of_job
+from pipelines.durable import flush
 from pipelines.errors import BatchgaugeError
 
 STDOUT = Path("-")
@@ -47,8 +47,7 @@ def _replace(target: Path, body: bytes) -> None:
             if target.exists():
                 unfinished.chmod(target.stat().st_mode)  # a page that was kept from others still is
             stream.write(body)
-            stream.flush()
-            os.fsync(stream.fileno())
+            flush(stream)
         unfinished.replace(target)
     finally:
         unfinished.unlink(missing_ok=True)

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from jobs.report.facts import Facts
 from jobs.report.figures.axis import Axis, ratio_axis
 from jobs.report.figures.small import share_bar, whisker
-from jobs.report.words import Clock, name, plural, ratio
+from jobs.report.words import Clock, bounds, name, plural, ratio
 from jobs.summary import worst_slices
 from monitoring.state import Thresholds
 from pipelines.report import ClassReport, Estimate, HoldoutReport, SliceReport
@@ -168,8 +168,8 @@ def _measures(holdout: HoldoutReport, axis: Axis, limits: Thresholds) -> Iterato
         if value is not None:
             judgement, tone = _judgement(value, threshold)
             needs = "no threshold" if threshold is None else f"needs {threshold:g}"
-            bounds = f"{value.lower:.2f}–{value.upper:.2f}"
-            yield Measure(label, ratio(value.value), bounds, whisker(value, axis, threshold=threshold), needs, judgement, tone)
+            drawing = whisker(value, axis, threshold=threshold)
+            yield Measure(label, ratio(value.value), bounds(value), drawing, needs, judgement, tone)
     for label, plain in (("Precision", holdout.precision), ("F1", holdout.f1_score)):
         if plain is not None:
             yield Measure(label, ratio(plain), "", whisker(Estimate(plain, plain, plain), axis), "", "", "")
@@ -210,11 +210,7 @@ def _bounded(value: Estimate | None, axis: Axis, threshold: float | None, *, dra
     """Bounds of what is too small to judge reach from side to side: a drawing of them would only distract."""
     if value is None:
         return ratio(None), "", Markup()
-    return (
-        ratio(value.value),
-        f"{value.lower:.2f}–{value.upper:.2f}",
-        whisker(value, axis, threshold=threshold) if drawn else Markup(),
-    )
+    return ratio(value.value), bounds(value), whisker(value, axis, threshold=threshold) if drawn else Markup()
 
 
 def _tags(piece: SliceReport, limits: Thresholds) -> Iterator[str]:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from jobs.report.facts import Facts
+from jobs.report.facts import NEVER_BEGAN, Facts
 from jobs.report.figures.axis import number
 from jobs.report.figures.small import sparkline
-from jobs.report.words import duration, plural
+from jobs.report.words import bounds, duration, plural, ratio
 from jobs.summary import seconds
-from pipelines.report import HoldoutReport, Outcome, RunReport
+from pipelines.report import HoldoutReport, RunReport
 
 _SPARKS = 30
 _LONG = 10_000_000  # from here on a tile shows millions
@@ -33,7 +33,7 @@ def tiles(facts: Facts) -> tuple[Tile, ...]:
     report = facts.state.latest
     if report is None:
         return ()
-    ended = [run.report for run in facts.runs if run.report and run.report.outcome is not Outcome.SKIPPED]
+    ended = [run.report for run in facts.runs if run.report and run.report.outcome not in NEVER_BEGAN]
     past = ended[:_SPARKS][::-1]
 
     def spark(label: str, value: Callable[[RunReport], float | None]) -> Markup:
@@ -84,14 +84,14 @@ def _quality_tiles(facts: Facts, spark: Callable[[str, Callable[[RunReport], flo
         estimate = getattr(standing, figure)
         if estimate is None:
             continue
-        aside = f"{estimate.lower:.2f}–{estimate.upper:.2f}" + (f", needs {threshold:g}" if threshold is not None else "")
+        aside = bounds(estimate) + (f", needs {threshold:g}" if threshold is not None else "")
 
         def past(report: RunReport, figure: str = figure) -> float | None:
             held = held_out(report, standing.name)
             found = getattr(held, figure) if held else None
             return found.value if found else None
 
-        yield Tile(label, f"{estimate.value:.3f}", aside, spark(label, past))
+        yield Tile(label, ratio(estimate.value), aside, spark(label, past))
 
 
 def held_out(report: RunReport, holdout: str) -> HoldoutReport | None:

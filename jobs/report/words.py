@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 from jobs.summary import seconds
+from pipelines.report import Estimate
 
 LONGEST_NAME = 120
 LONGEST_TEXT = 4000
@@ -46,6 +47,11 @@ def ratio(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
+def bounds(value: Estimate) -> str:
+    """Its 95 % bounds, `0.91–0.95`."""
+    return f"{value.lower:.2f}–{value.upper:.2f}"
+
+
 def binary_bytes(value: float) -> str:
     """Memory in the binary unit that suits it."""
     for unit in ("B", "KiB", "MiB"):
@@ -74,10 +80,6 @@ class Clock:
     def short(self, timestamp: float) -> str:
         """A time for a table: `2026-11-22 02:15`."""
         return f"{self._at(timestamp):%Y-%m-%d %H:%M}"
-
-    def machine(self, timestamp: float) -> str:
-        """The `datetime` attribute of a `<time>`."""
-        return self._at(timestamp).isoformat(timespec="seconds")
 
     def ago(self, timestamp: float) -> str:
         """How long ago that was, or how far ahead it is."""

@@ -11,6 +11,7 @@ _UNITS = ((1e-6, "µs"), (1e-3, "ms"), (1.0, "s"), (60.0, "min"), (3600.0, "h"))
 _FROM = {"min": 120.0, "h": 7200.0}  # 90 s is read more easily than 1.5 min
 _LONGEST_IN_DAYS = 100
 _NOTHING = 1e-9
+_MOST_STEPS, _MOST_DAYS = 4, 5
 _MONTHS = (1, 2, 3, 6, 12, 24, 60, 120, 600, 1200)
 
 
@@ -35,39 +36,39 @@ class Axis:
         return min(max((value - self.low) / (self.high - self.low), 0.0), 1.0)
 
 
-def count_axis(high: float, *, most: int = 4) -> Axis:
+def count_axis(high: float) -> Axis:
     """From 0 to a round number at or above `high`, in whole steps."""
-    step = max(1.0, nice_step(high, most))
+    step = max(1.0, nice_step(high))
     return _stepped(0.0, high, step, number)
 
 
-def amount_axis(high: float, *, most: int = 4) -> Axis:
+def amount_axis(high: float) -> Axis:
     """From 0 to a round number at or above `high`."""
-    return _stepped(0.0, high, nice_step(high, most), number)
+    return _stepped(0.0, high, nice_step(high), number)
 
 
-def ratio_axis(low: float, *, most: int = 4) -> Axis:
+def ratio_axis(low: float) -> Axis:
     """From a round number at or below `low` to 1: for ratios, whose upper end is known."""
     span = 1.0 - min(max(low, 0.0), 0.98)  # a flat line at 1 should look flat
-    step = nice_step(span, most)
+    step = nice_step(span)
     first = max(0.0, 1.0 - ceil(round(span / step, 6)) * step)
     return _stepped(first, 1.0, step, _ratio)
 
 
-def seconds_axis(high: float, *, most: int = 4) -> Axis:
+def seconds_axis(high: float) -> Axis:
     """From 0 to a round number of the unit that suits `high` seconds."""
     seconds, unit = next((size, name) for size, name in reversed(_UNITS) if high >= _FROM.get(name, size) or name == "µs")
-    axis = _stepped(0.0, high / seconds, nice_step(high / seconds, most), lambda value: f"{number(value)} {unit}")
+    axis = _stepped(0.0, high / seconds, nice_step(high / seconds), lambda value: f"{number(value)} {unit}")
     return Axis(0.0, axis.high * seconds, tuple(Tick(tick.value * seconds, tick.label) for tick in axis.ticks))
 
 
-def day_axis(first: date, last: date, *, most: int = 5) -> Axis:
+def day_axis(first: date, last: date) -> Axis:
     """Whole days, by their ordinals: from the morning of `first` to the night of `last`; ticks stand at a day's middle.
 
-    Ticks are days, Mondays, or the first of a month, a quarter, a year, whichever are at most `most`.
+    Ticks are days, Mondays, or the first of a month, a quarter, a year, whichever are few enough.
     """
     only = [Tick(first.toordinal() + 0.5, f"{first:%-d %b %Y}")]
-    ticks = next((found for found in _candidates(first, last) if 1 < len(found) <= most), only)
+    ticks = next((found for found in _candidates(first, last) if 1 < len(found) <= _MOST_DAYS), only)
     return Axis(float(first.toordinal()), float(last.toordinal() + 1), tuple(ticks))
 
 
@@ -96,12 +97,12 @@ def _month(day: date, step: int) -> Tick:
     return Tick(day.toordinal() + 0.5, str(day.year) if step % 12 == 0 else f"{day:%b %Y}")
 
 
-def nice_step(span: float, most: int) -> float:
-    """The smallest of 1, 2, 5, 10, 20, 50 … (or 0.5, 0.2, 0.1 …) of which `most` reach over the span; 1 for next to none."""
+def nice_step(span: float) -> float:
+    """The smallest of 1, 2, 5, 10, 20, 50 … (or 0.5, 0.2, 0.1 …) of which four reach over the span; 1 for next to none."""
     if not isfinite(span) or span < _NOTHING:
         return 1.0
-    power = 10.0 ** floor(log10(span / most))
-    return next((factor * power for factor in (1, 2, 5) if factor * power * most >= span * (1 - 1e-9)), 10 * power)
+    power = 10.0 ** floor(log10(span / _MOST_STEPS))
+    return next((factor * power for factor in (1, 2, 5) if factor * power * _MOST_STEPS >= span * (1 - 1e-9)), 10 * power)
 
 
 def _stepped(low: float, high: float, step: float, label: Callable[[float], str]) -> Axis:

@@ -23,6 +23,9 @@ _ROOM = 0.16  # share of the width that the label of a change takes
 _LONGEST_LABEL = 14
 _EDGE = 0.96  # a label in the middle of its tick would be cut here
 
+KINDS = ("failed", "missed", "partial", "skipped")
+"""Of marks: the worst first."""
+
 
 @dataclass(frozen=True, slots=True)
 class Point:
@@ -47,7 +50,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A sign under the plot at `x`. `kind` is failed, partial or skipped: a cross, a triangle, a ring.
+    """A sign under the plot at `x`, as `signs` draws its `kind` (of `KINDS`).
 
     Where there are very many they are strokes, a row for each kind.
     """
@@ -128,12 +131,12 @@ def _marks(frame: Frame) -> Iterator[Markup]:
 
 
 def _strokes(frame: Frame) -> Iterator[Markup]:
-    """Many marks, as strokes in a row for each kind: the worst on top."""
-    for row, kind in enumerate(("failed", "partial", "skipped")):
+    """Many marks, as strokes in a row for each kind that there is: the worst on top."""
+    there = {mark.kind for mark in frame.marks}
+    for row, kind in enumerate(kind for kind in KINDS if kind in there):
         y = _BOTTOM + 1 + 4 * row
         strokes = "".join(f"M{_WIDE * frame.x.share(mark.x):.0f} {y}v3" for mark in frame.marks if mark.kind == kind)
-        if strokes:
-            yield element("path", {"class": f"sign {kind}", "d": strokes})
+        yield element("path", {"class": f"sign {kind}", "d": strokes})
 
 
 def _changes(frame: Frame) -> Iterator[Markup]:

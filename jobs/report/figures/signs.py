@@ -9,6 +9,7 @@ from jobs.report.figures.svg import Attributes, element
 SHAPES = {
     "success": "M-4 .5L-1 3.5L4.5-3",
     "partial": "M0-4L4.5 4H-4.5Z",
+    "missed": "M0-4.5L4.5 0L0 4.5L-4.5 0Z",
     "failed": "M-3.5-3.5L3.5 3.5M3.5-3.5L-3.5 3.5",
     "running": "M-3-4L4.5 0L-3 4Z",
     "idle": "M-3.5 0H3.5",
