@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dashboards import fleet, queries
-from dashboards.page import Page, Row, chosen_one, link, mark
+from dashboards import queries
+from dashboards.page import BATCH_RUN, FLEET, MODEL_QUALITY, Page, Row, chosen_one, link, mark
 from dashboards.panels import (
     BLUE,
     GREEN,
@@ -24,8 +24,6 @@ from dashboards.panels import (
 )
 from monitoring import names
 
-UID = "batchgauge-run"
-
 _SECONDS = Look(unit="s", minimum=0)
 _ROWS = Look(unit="short", decimals=0, minimum=0)
 
@@ -33,15 +31,15 @@ _ROWS = Look(unit="short", decimals=0, minimum=0)
 def page() -> Page:
     """The dashboard. It is about one job: a heatmap, shares of time and memory of several jobs would say nothing."""
     return Page(
-        uid=UID,
+        uid=BATCH_RUN,
         title="Batch run",
         description="One job: its runs, their duration, throughput, latency and cost.",
         since="7d",
         refresh="1m",
         variables=[chosen_one("job", "Job", "The job to show.", queries.label_values(names.SEQUENCE, "job"))],
         links=[
-            link("Fleet", fleet.UID, "Every job.", variables=False),
-            link("Model quality", "batchgauge-quality", "This job's model; for a job with holdouts.", variables=True),
+            link("Fleet", FLEET, "Every job.", variables=False),
+            link("Model quality", MODEL_QUALITY, "This job's model; for a job with holdouts.", variables=True),
         ],
         annotations=[
             mark(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dashboards import queries
-from dashboards.page import Page, Row, chosen_many, link
+from dashboards.page import BATCH_RUN, FLEET, MODEL_QUALITY, Page, Row, chosen_many, link
 from dashboards.panels import (
     NONE_IS_GOOD,
-    PERCENT,
+    RATIO,
     RED,
     SCHEDULE_WORDS,
     STATE_WORDS,
@@ -23,19 +23,17 @@ from dashboards.panels import (
 from dashboards.tables import Column, LabelColumn, table_panel
 from monitoring import names
 
-UID = "batchgauge-fleet"
-
 _COUNT = Look(unit="none", decimals=0)
 _COUNT_OF_BAD = Look(unit="none", decimals=0, steps=NONE_IS_GOOD)
 _KEPT = "${datasource:queryparam}&${__url_time_range}"
-_TO_RUN = ("Batch run", f"/d/batchgauge-run?{_KEPT}&var-job=${{__value.raw:percentencode}}")
-_TO_QUALITY = ("Model quality", f"/d/batchgauge-quality?{_KEPT}&var-job=${{__data.fields.Job:percentencode}}")
+_TO_RUN = ("Batch run", f"/d/{BATCH_RUN}?{_KEPT}&var-job=${{__value.raw:percentencode}}")
+_TO_QUALITY = ("Model quality", f"/d/{MODEL_QUALITY}?{_KEPT}&var-job=${{__data.fields.Job:percentencode}}")
 
 
 def page() -> Page:
     """The dashboard. Its job variable takes many values: it is there to narrow the table."""
     return Page(
-        uid=UID,
+        uid=FLEET,
         title="Fleet",
         description="Every batch job at a glance.",
         since="24h",
@@ -50,8 +48,8 @@ def page() -> Page:
         ],
         # The chosen jobs are not handed on: the other dashboards show one job. A row of the table leads there.
         links=[
-            link("Batch run", "batchgauge-run", "One job's runs.", variables=False),
-            link("Model quality", "batchgauge-quality", "One job's model.", variables=False),
+            link("Batch run", BATCH_RUN, "One job's runs.", variables=False),
+            link("Model quality", MODEL_QUALITY, "One job's model.", variables=False),
         ],
         layout=[
             Row(4, tuple((4, panel) for panel in _counts())),
@@ -66,7 +64,7 @@ def _counts() -> tuple[Panel, ...]:
         stat_panel(
             "Jobs",
             "Jobs whose state a gateway holds.",
-            latest(f"count({queries.series(names.SEQUENCE)}) or vector(0)", ""),
+            latest(queries.or_zero(f"count({queries.series(names.SEQUENCE)})"), ""),
             look=_COUNT,
         ),
         stat_panel("Failed", "Jobs whose latest run failed.", latest(queries.in_state("failed"), ""), look=_COUNT_OF_BAD),
@@ -133,9 +131,9 @@ def _jobs() -> Panel:
                 expression=queries.unnamed(queries.series(names.THROUGHPUT)),
                 look=Look(unit="rowsps", decimals=0, missing="–"),
             ),
-            Column(name="Accuracy", expression=_worst(names.ACCURACY), look=_RATIO, link=_TO_QUALITY),
-            Column(name="At least", expression=queries.unnamed(queries.series(names.ACCURACY_THRESHOLD)), look=_RATIO),
-            Column(name="Recall", expression=_worst(names.RECALL), look=_RATIO, link=_TO_QUALITY),
+            Column(name="Accuracy", expression=_worst(names.ACCURACY), look=RATIO, link=_TO_QUALITY),
+            Column(name="At least", expression=queries.unnamed(queries.series(names.ACCURACY_THRESHOLD)), look=RATIO),
+            Column(name="Recall", expression=_worst(names.RECALL), look=RATIO, link=_TO_QUALITY),
             Column(
                 name="Model",
                 expression=queries.model_verdict(),
@@ -150,7 +148,6 @@ def _jobs() -> Panel:
 
 
 _SCORED = 'disposition="scored"'
-_RATIO = Look(unit=PERCENT.unit, decimals=1, missing="–")
 
 
 def _worst(metric: names.Metric) -> str:

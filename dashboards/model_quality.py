@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dashboards import batch_run, fleet, queries
-from dashboards.page import Heading, Page, Row, chosen_many, chosen_one, link, mark
+from dashboards import queries
+from dashboards.page import BATCH_RUN, FLEET, MODEL_QUALITY, Heading, Page, Row, chosen_many, chosen_one, link, mark
 from dashboards.panels import (
     BLUE,
     ORANGE,
     PERCENT,
     PURPLE,
+    RATIO,
     VERDICT_WORDS,
     Look,
     Panel,
@@ -25,8 +26,6 @@ from dashboards.tables import Column, LabelColumn, table_panel
 from monitoring import names
 from monitoring.names import Metric
 
-UID = "batchgauge-quality"
-
 _COUNT = Look(unit="none", decimals=0)
 _VERDICT = Look(unit="none", words=VERDICT_WORDS)
 _NO_SLICES = "no slices"
@@ -35,7 +34,7 @@ _NO_SLICES = "no slices"
 def page() -> Page:
     """The dashboard. It is about one job's model; holdouts and dimensions can be chosen, by default all."""
     return Page(
-        uid=UID,
+        uid=MODEL_QUALITY,
         title="Model quality",
         description="One job's model on its labelled holdouts: accuracy, recall, their 95 % bounds, and its worst slices.",
         since="30d",
@@ -61,8 +60,8 @@ def page() -> Page:
             ),
         ],
         links=[
-            link("Fleet", fleet.UID, "Every job.", variables=False),
-            link("Batch run", batch_run.UID, "This job's runs.", variables=True),
+            link("Fleet", FLEET, "Every job.", variables=False),
+            link("Batch run", BATCH_RUN, "This job's runs.", variables=True),
         ],
         annotations=[
             mark(
@@ -172,7 +171,7 @@ def _figure(title: str, description: str, name: str, metrics: tuple[Metric, Metr
 
 def _slices() -> Panel:
     def column(name: str, metric: Metric) -> Column:
-        return Column(name=name, expression=queries.of_worst_slices(metric), look=_RATIO)
+        return Column(name=name, expression=queries.of_worst_slices(metric), look=RATIO)
 
     return table_panel(
         "Which slices are worst?",
@@ -199,9 +198,6 @@ def _slices() -> Panel:
         hidden=["job"],
         sort_by="Upper bound",
     )
-
-
-_RATIO = Look(unit=PERCENT.unit, decimals=1, missing="–")
 
 
 def _slice_history() -> Panel:

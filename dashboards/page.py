@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from dashboards.panels import DATASOURCE, Panel
 from dashboards.sdk import dashboard, models
 
+FLEET, BATCH_RUN, MODEL_QUALITY = "batchgauge-fleet", "batchgauge-run", "batchgauge-quality"
+"""The dashboards' uids, by which they link to each other."""
+
 WIDTH = 24
 """Columns of Grafana's grid."""
 

@@ -26,7 +26,15 @@ from dashboards.sdk import (
 DATASOURCE = common_models.DataSourceRef(type_val="prometheus", uid="${datasource}")
 
 GREEN, ORANGE, RED, BLUE, GREY, PURPLE = "green", "orange", "red", "blue", "#8e8e8e", "purple"
-STATE_COLOURS = {"idle": GREY, "running": BLUE, "success": GREEN, "partial": ORANGE, "failed": RED, "skipped": PURPLE}
+STATE_COLOURS = {
+    "idle": GREY,
+    "running": BLUE,
+    "success": GREEN,
+    "partial": ORANGE,
+    "failed": RED,
+    "skipped": PURPLE,
+    "missed": "light-red",
+}
 """A state or an outcome has the same colour on every panel."""
 
 Panel = models.Panel
@@ -95,6 +103,8 @@ def latest(expression: str, legend: str) -> Target:
 _CODE = prometheus_models.QueryEditorMode.CODE
 PERCENT = Look(unit="percentunit", decimals=1, minimum=0, maximum=1)
 """A ratio from 0 to 1, in percent."""
+RATIO = Look(unit=PERCENT.unit, decimals=1, missing="–")
+"""The same in a table, where it may be absent."""
 
 
 def stat_panel(title: str, description: str, *targets: Target, look: Look, names_only: bool = False) -> Panel:
@@ -113,13 +123,12 @@ def line_panel(
     look: Look,
     overrides: Sequence[Override] = (),
     logarithmic: bool = False,
-    interval: str | None = None,
 ) -> Panel:
     """Lines over time. A run's figures hold until the next run, so lines go in steps.
 
     A `logarithmic` axis has no 0: its look must not have a minimum.
     """
-    builder = _timeseries(interval).line_interpolation(common_models.LineInterpolation.STEP_AFTER).line_width(1).fill_opacity(0)
+    builder = _timeseries().line_interpolation(common_models.LineInterpolation.STEP_AFTER).line_width(1).fill_opacity(0)
     if logarithmic:
         builder.scale_distribution(
             common.ScaleDistributionConfig().type(common_models.ScaleDistribution.LOG).log(10)  # seconds span decades
@@ -137,7 +146,9 @@ def stacked_panel(
     bars: bool = False,
 ) -> Panel:
     """Parts of a whole over time, stacked: areas, or bars for what happens at an instant."""
-    builder = _timeseries(interval).line_width(1).fill_opacity(70)
+    builder = _timeseries().line_width(1).fill_opacity(70)
+    if interval:
+        builder.interval(interval)
     builder.draw_style(common_models.GraphDrawStyle.BARS if bars else common_models.GraphDrawStyle.LINE)
     builder.stacking(common.StackingConfig().mode(common_models.StackingMode.NORMAL).group("A"))
     return finished(builder.build(), title, description, targets, look, overrides=overrides)
@@ -222,11 +233,10 @@ def finished(
     return panel
 
 
-def _timeseries(interval: str | None) -> timeseries.Panel:
+def _timeseries() -> timeseries.Panel:
     builder = timeseries.Panel().legend(_legend().show_legend(True)).show_points(common_models.VisibilityMode.NEVER)
     tooltip = common.VizTooltipOptions().mode(common_models.TooltipDisplayMode.MULTI).sort(common_models.SortOrder.DESCENDING)
-    builder.tooltip(tooltip)
-    return builder.interval(interval) if interval else builder
+    return builder.tooltip(tooltip)
 
 
 def _legend() -> common.VizLegendOptions:

@@ -71,7 +71,6 @@ WORST_SLICES, WORST_CLASSES, DRAWN_SLICES = 100, 20, 10
 
 # Not of the metric table: of Prometheus, of node_exporter, and recorded by our rules.
 UP, ALERTS, CPU_USAGE, NODE_CPU = "up", "ALERTS", "cpu_usage", "node_cpu_seconds_total"
-SERVER_METRICS = frozenset({UP, ALERTS, CPU_USAGE, NODE_CPU})
 _ALERT_LABELS = frozenset({"alertname", "alertstate", "severity", "depends_on", "retrain"})
 
 

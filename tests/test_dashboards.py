@@ -257,7 +257,7 @@ def test_every_metric_exists(one: Asked) -> None:
     known = {metric.name for metric in TABLE} | {f"{metric.name}_bucket" for metric in TABLE if metric.kind == "histogram"}
     used = {node.name for node, _ in nodes(one.parsed()) if isinstance(node, promql_parser.VectorSelector)}
     assert used
-    assert used <= known | queries.SERVER_METRICS
+    assert used <= known | {queries.UP, queries.ALERTS, queries.CPU_USAGE, queries.NODE_CPU}
 
 
 @pytest.mark.parametrize(
