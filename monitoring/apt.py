@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pipelines.errors import BatchgaugeError
 
+_PROGRAMS = Path("usr") / "bin"
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 Say = Callable[[str], None]
@@ -31,7 +32,8 @@ def fetch_and_unpack(packages: Sequence[str], folder: Path, *, suite: str | None
     for tool in ("apt-get", "dpkg"):
         if shutil.which(tool) is None:
             raise AptFailed(f"there is no {tool} here: install {', '.join(packages)} by hand and put the programs on PATH")
-    fetched, private = folder / "packages", folder / "apt"
+    fetched, private, unpacked = folder / "packages", folder / "apt", folder / "unpacked"
+    shutil.rmtree(unpacked, ignore_errors=True)  # of one that was interrupted
     for place in (fetched / "partial", private / "lists" / "partial", private / "cache"):
         place.mkdir(parents=True, exist_ok=True)
     say(f"downloading {', '.join(packages)}")
@@ -40,9 +42,21 @@ def fetch_and_unpack(packages: Sequence[str], folder: Path, *, suite: str | None
     archives = sorted(fetched.glob("*.deb"))
     say(f"unpacking {len(archives)} packages: these, and what they need")
     for archive in archives:
-        _run(["dpkg", "-x", str(archive), str(folder / "root")], folder)
-    shutil.rmtree(fetched)
-    shutil.rmtree(private)
+        _run(["dpkg", "-x", str(archive), str(unpacked)], folder)
+    _move(unpacked, folder / "root")
+    for place in (fetched, private, unpacked):
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _move(unpacked: Path, root: Path) -> None:
+    """One by one, the programs last: one that is there is whole and has all it needs, whenever we are interrupted."""
+    root.mkdir(exist_ok=True)
+    for path in sorted(unpacked.rglob("*"), key=lambda path: path.is_relative_to(unpacked / _PROGRAMS)):
+        target = root / path.relative_to(unpacked)
+        if path.is_dir() and not path.is_symlink():
+            target.mkdir(exist_ok=True)
+        else:
+            path.replace(target)
 
 
 def _fetch(command: Sequence[str], into: Path, private: Path, suite: str | None, say: Say) -> None:

@@ -74,7 +74,7 @@ def test_packages_come_with_what_they_need_and_nothing_of_the_machine_changes(ma
     assert f"Dir::Cache::Archives={tools}/packages" in fetch
     assert " install --download-only --reinstall --no-install-recommends --yes prometheus prometheus-pushgateway " in fetch
     assert "Dir::Etc" not in fetch
-    assert unpack == f"dpkg -x {tools}/packages/all.deb {tools}/root"
+    assert unpack == f"dpkg -x {tools}/packages/all.deb {tools}/unpacked"
     assert sorted(entry.name for entry in tools.iterdir()) == ["root"]
     assert "on PATH or in" in machine.install(tools).stdout
     assert len(machine.asked) == 2
@@ -114,6 +114,18 @@ def test_packages_without_the_programs_are_an_error(machine: Machine, tmp_path: 
     done = machine.install(tmp_path / "tools")
     assert done.returncode == 1
     assert "prometheus-alertmanager, prometheus-node-exporter: unpacked in" in done.stderr
+
+
+def test_an_unpacking_that_was_interrupted_is_no_installation(machine: Machine, tmp_path: Path) -> None:
+    """Half a package counts as nothing, and the next time leaves none of it."""
+    machine.has("apt-get", DOWNLOADED)
+    machine.has("dpkg", f'{UNPACKED}; touch "$3/half"; kill -9 $$')
+    assert machine.install(tmp_path / "tools").returncode == 1
+    assert not (tmp_path / "tools" / "root").exists()
+    machine.has("dpkg", UNPACKED)
+    done = machine.install(tmp_path / "tools")
+    assert "installed in" in done.stdout
+    assert sorted(file.name for file in (tmp_path / "tools").rglob("*") if file.is_file()) == sorted(PROGRAMS)
 
 
 def suite_machine(machine: Machine) -> None:
