@@ -7,6 +7,7 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from http.client import HTTPException
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -142,18 +143,15 @@ class Server:
         self._process = self._temporary = None
 
     def _attempt(self) -> ServerFailed | None:
-        try:
+        with ExitStack() as unless_ready:
+            unless_ready.callback(self.stop)
             self._launch()
             if self._becomes_ready():
+                unless_ready.pop_all()
                 return None
-        except BaseException:
-            self.stop()
-            raise
-        kind = PortTaken if _TAKEN in self.output else ServerFailed
-        why = self.how_it_ended or f"not within {_READY_SECONDS:g} s"
-        failure = kind(f"{self.name} did not become ready on {self.address} ({why}); it said:\n{self.last_words}")
-        self.stop()
-        return failure
+            kind = PortTaken if _TAKEN in self.output else ServerFailed
+            why = self.how_it_ended or f"not within {_READY_SECONDS:g} s"
+            return kind(f"{self.name} did not become ready on {self.address} ({why}); it said:\n{self.last_words}")
 
     def _launch(self) -> None:
         self.port = self._asked_port or free_port()
