@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs.environment import Environment
+from jobs.timetable import ledger_file
 from monitoring import stack_record
 from monitoring.stack import DEFAULT_PORTS, Stack, Target, targets
 from monitoring.stack_record import Record, ServerRecord, StackError
@@ -31,7 +32,7 @@ Say = Callable[[str], None]
 
 def default_folder(environment: Environment) -> Path:
     """The folder `stack` beside the ledger."""
-    return Path(environment.ledger.removeprefix("sqlite:///")).absolute().parent / "stack"
+    return ledger_file(environment).parent / "stack"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,15 +124,14 @@ def up_detached(folder: Path, *, interval: str, textfiles: Path | None) -> Statu
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    try:
+    with ExitStack() as unless_ready:
+        unless_ready.callback(process.terminate)
         while process.poll() is None:
             record = stack_record.read(folder)
             if record is not None and record.pid == process.pid and record.ready:
+                unless_ready.pop_all()
                 return status(folder)
             time.sleep(0.05)
-    except BaseException:
-        process.terminate()
-        raise
     said = (folder / _LOG).read_bytes()[began:].decode(errors="replace").strip()
     raise StackError(said.removeprefix("error: ") or f"the stack ended with exit code {process.returncode}")
 

@@ -17,7 +17,8 @@ import httpx
 import psutil
 import pytest
 
-from jobs.stack import _interruptible
+from jobs.environment import read
+from jobs.stack import _interruptible, default_folder
 from monitoring import servers, stack_record
 from monitoring.deployment import AddressError, DeploymentError
 from monitoring.gateway import Gateway
@@ -338,3 +339,9 @@ def test_the_lock_says_who_holds_it(tmp_path: Path) -> None:
     assert not stack_record.is_running(tmp_path)
     with pytest.raises(StackError, match="the stack of process 1 has no prometheus yet"):
         Record(pid=1).server("prometheus")
+
+
+@pytest.mark.parametrize("prefix", ["", "sqlite:///"])
+def test_without_a_folder_it_lies_beside_the_ledger(prefix: str) -> None:
+    """Also where the ledger is named by a home folder: a crontab's settings are not expanded by a shell."""
+    assert default_folder(read({"BATCHGAUGE_LEDGER": f"{prefix}~/state/ledger.db"})) == Path.home() / "state" / "stack"
