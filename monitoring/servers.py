@@ -33,20 +33,17 @@ __all__ = [
 _TOOLS = Path(__file__).resolve().parent.parent / ".batchgauge" / "tools"
 
 
-def find(name: str, *, tools: Path | None = None) -> Path:
+def find(name: str) -> Path:
     """A program (a server, `promtool`, `amtool`, `chromium`), by upstream's or Debian's name.
 
-    A folder that is named, as `tools` or by the variable `BATCHGAUGE_TOOLS`, comes before PATH; our own
-    `.batchgauge/tools` beside the code comes last. Raises `MissingServer` with the command that installs it.
+    A folder that the variable `BATCHGAUGE_TOOLS` names comes before PATH; our own `.batchgauge/tools` beside the code
+    comes last. Raises `MissingServer` with the command that installs it.
     """
-    variable = os.environ.get("BATCHGAUGE_TOOLS")
-    named = tools or (Path(variable) if variable else None)
-    return packages.find(name, [named, None, _TOOLS] if named else [None, _TOOLS])
+    named = os.environ.get("BATCHGAUGE_TOOLS")
+    return packages.find(name, [Path(named), None, _TOOLS] if named else [None, _TOOLS])
 
 
-def pushgateway(
-    *, port: int | None = None, folder: Path | None = None, web_config: Path | None = None, tools: Path | None = None
-) -> Server:
+def pushgateway(*, port: int | None = None, folder: Path | None = None, web_config: Path | None = None) -> Server:
     """A Pushgateway. With a `folder` it keeps there what it holds; without one it holds it in memory only."""
 
     def arguments(port: int, place: Path) -> list[str]:
@@ -57,7 +54,7 @@ def pushgateway(
 
     # With TLS or a password it can't be asked whether it is ready.
     ready = None if web_config else "/-/ready"
-    return Server("pushgateway", find("pushgateway", tools=tools), arguments, ready=ready, port=port, folder=folder)
+    return Server("pushgateway", find("pushgateway"), arguments, ready=ready, port=port, folder=folder)
 
 
 def prometheus(
@@ -69,7 +66,6 @@ def prometheus(
     alertmanager: str | None = None,
     port: int | None = None,
     folder: Path | None = None,
-    tools: Path | None = None,
 ) -> Server:
     """A Prometheus with the configuration file `config`; without one it is made from the rest.
 
@@ -93,28 +89,26 @@ def prometheus(
             file.write_text(json.dumps(configuration))  # JSON is YAML
         return [f"--config.file={file}", f"--storage.tsdb.path={place / 'data'}", *_page(port)]
 
-    return Server("prometheus", find("prometheus", tools=tools), arguments, port=port, folder=folder)
+    return Server("prometheus", find("prometheus"), arguments, port=port, folder=folder)
 
 
-def alertmanager(*, config: Path, port: int | None = None, folder: Path | None = None, tools: Path | None = None) -> Server:
+def alertmanager(*, config: Path, port: int | None = None, folder: Path | None = None) -> Server:
     """An Alertmanager of its own, in no cluster, with the configuration file `config`."""
 
     def arguments(port: int, place: Path) -> list[str]:
         return [f"--config.file={config}", f"--storage.path={place / 'data'}", "--cluster.listen-address=", *_page(port)]
 
-    return Server("alertmanager", find("alertmanager", tools=tools), arguments, port=port, folder=folder)
+    return Server("alertmanager", find("alertmanager"), arguments, port=port, folder=folder)
 
 
-def node_exporter(
-    *, textfiles: Path | None = None, port: int | None = None, folder: Path | None = None, tools: Path | None = None
-) -> Server:
+def node_exporter(*, textfiles: Path | None = None, port: int | None = None, folder: Path | None = None) -> Server:
     """A node_exporter: this machine's own metrics, and those in the folder `textfiles` (`*.prom`)."""
 
     def arguments(port: int, place: Path) -> list[str]:
         # Without a folder of its own Debian's package reads the machine's.
         return [_listen(port), f"--collector.textfile.directory={textfiles or place}"]
 
-    return Server("node_exporter", find("node_exporter", tools=tools), arguments, ready="/", port=port, folder=folder)
+    return Server("node_exporter", find("node_exporter"), arguments, ready="/", port=port, folder=folder)
 
 
 def _listen(port: int) -> str:

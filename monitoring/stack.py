@@ -60,14 +60,12 @@ class Stack:
         interval: str = "5s",
         default_ports: bool = True,
         textfiles: Path | None = None,
-        tools: Path | None = None,
     ) -> None:
         self.folder = folder.absolute()
         self.textfiles = textfiles.absolute() if textfiles else self.folder / "textfile"
         self.leftover: Record | None = None  # the stack that was killed here before, if one was
         self._interval = interval
         self._default_ports = default_ports
-        self._tools = tools
         self._opened = ExitStack()
 
     @property
@@ -125,26 +123,15 @@ class Stack:
         config = self._write_configuration(ports)
         places = {name: self.folder / name for name in DEFAULT_PORTS}
 
-        self.gateway = started.enter_context(
-            servers.pushgateway(port=ports["pushgateway"], folder=places["pushgateway"], tools=self._tools)
-        )
+        self.gateway = started.enter_context(servers.pushgateway(port=ports["pushgateway"], folder=places["pushgateway"]))
         self.node_exporter = started.enter_context(
-            servers.node_exporter(
-                textfiles=self.textfiles, port=ports["node_exporter"], folder=places["node_exporter"], tools=self._tools
-            )
+            servers.node_exporter(textfiles=self.textfiles, port=ports["node_exporter"], folder=places["node_exporter"])
         )
         self.alertmanager = started.enter_context(
-            servers.alertmanager(
-                config=config / "alertmanager.yml",
-                port=ports["alertmanager"],
-                folder=places["alertmanager"],
-                tools=self._tools,
-            )
+            servers.alertmanager(config=config / "alertmanager.yml", port=ports["alertmanager"], folder=places["alertmanager"])
         )
         self.prometheus = started.enter_context(
-            servers.prometheus(
-                config=config / "prometheus.yml", port=ports["prometheus"], folder=places["prometheus"], tools=self._tools
-            )
+            servers.prometheus(config=config / "prometheus.yml", port=ports["prometheus"], folder=places["prometheus"])
         )
 
     def _write_configuration(self, ports: dict[str, int]) -> Path:

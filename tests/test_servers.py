@@ -81,13 +81,14 @@ def test_a_server_that_does_not_start_shows_its_own_words(tmp_path: Path) -> Non
     assert prometheus.pid is None
 
 
-def test_a_program_that_cannot_be_executed_is_named(tmp_path: Path) -> None:
+def test_a_program_that_cannot_be_executed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As one for another machine would be."""
     program = tmp_path / "pushgateway"
     program.write_bytes(b"\x7fELF nothing more")
     program.chmod(0o755)
+    monkeypatch.setenv("BATCHGAUGE_TOOLS", str(tmp_path))
     with pytest.raises(servers.ServerFailed, match=r"pushgateway can't be started: .*format"):
-        servers.pushgateway(tools=tmp_path).start()
+        servers.pushgateway().start()
 
 
 def test_a_free_port_that_is_gone_is_exchanged_for_another(
@@ -199,16 +200,19 @@ def no_tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("place", ["root/usr/bin", "."])
 @pytest.mark.parametrize("name", ["pushgateway", "prometheus-pushgateway"])
-def test_a_program_has_two_names_and_two_places(no_tools: Path, tmp_path: Path, place: str, name: str) -> None:
+def test_a_program_has_two_names_and_two_places(
+    no_tools: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, name: str
+) -> None:
     """Upstream's and Debian's, unpacked by us or put there by hand; what can't be run isn't it."""
     tools = tmp_path / "tools"
+    monkeypatch.setenv("BATCHGAUGE_TOOLS", str(tools))
     file = program(tools / place, name)
     file.chmod(0o644)
     with pytest.raises(servers.MissingServer, match=f"not in {tools} or {no_tools}; install it: .* install {tools}$"):
-        servers.find("pushgateway", tools=tools)
+        servers.find("pushgateway")
     file.chmod(0o755)
-    assert servers.find("pushgateway", tools=tools).samefile(file)
-    assert servers.find("prometheus-pushgateway", tools=tools).samefile(file)
+    assert servers.find("pushgateway").samefile(file)
+    assert servers.find("prometheus-pushgateway").samefile(file)
 
 
 def test_a_browser_that_is_missing_is_missed_with_its_own_command(no_tools: Path) -> None:
@@ -229,9 +233,8 @@ def test_a_named_folder_comes_before_path_and_ours_comes_last(
     named = program(tmp_path / "named", "node_exporter")
     monkeypatch.setenv("BATCHGAUGE_TOOLS", str(named.parent))
     assert servers.find("node_exporter") == named
-    argument = program(tmp_path / "argument", "node_exporter")
-    assert servers.find("node_exporter", tools=argument.parent) == argument
-    assert servers.find("node_exporter", tools=tmp_path / "empty") == on_path
+    monkeypatch.setenv("BATCHGAUGE_TOOLS", str(tmp_path / "empty"))
+    assert servers.find("node_exporter") == on_path
 
 
 @pytest.mark.parametrize("arguments", [[], ["remove", "x"], ["install"], ["install", "x", "grafana"]], ids=" ".join)
