@@ -27,7 +27,6 @@ _STYLES = {
     Outcome.SKIPPED: "dim",
     Outcome.MISSED: "red",
 }
-_NEVER_BEGAN = {Outcome.SKIPPED, Outcome.MISSED}
 
 
 def run_summary(result: RunResult, breaches: tuple[Breach, ...]) -> RenderableType:
@@ -36,7 +35,7 @@ def run_summary(result: RunResult, breaches: tuple[Breach, ...]) -> RenderableTy
     parts: list[RenderableType] = [_headline(report)]
     if report.reason:
         parts.append(Text(report.reason, style="red" if report.outcome is Outcome.FAILED else "default"))
-    if report.outcome not in _NEVER_BEGAN:
+    if report.outcome.began:
         parts.append(_figures(report))
     for holdout in report.holdouts:
         parts.extend(_holdout(holdout))
@@ -164,7 +163,7 @@ def _state_name(state: JobState) -> Text:
 def _due(state: JobState, now: float) -> Text:
     if state.next_expected_at is None:
         return Text("by hand", style="dim")
-    late = now > state.next_expected_at + state.definition.grace_seconds
+    late = state.late(now)
     return Text(
         f"missed: {moment(state.next_expected_at)}" if late else moment(state.next_expected_at), style="red" if late else ""
     )
@@ -223,7 +222,7 @@ def run_history(runs: Iterable[RunRecord]) -> RenderableType:
             reasons.append(Text(f"{moment(run.started_at)} {run.outcome}: {report.reason.splitlines()[0]}", style="dim"))
         judged = next((holdout for holdout in report.holdouts if not holdout.error), None) if report else None
         speed = report.throughput_rows_per_second if report else None
-        began = run.outcome not in _NEVER_BEGAN
+        began = run.outcome is None or run.outcome.began
         table.add_row(
             moment(run.started_at),
             str(run.logical_date),

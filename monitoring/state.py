@@ -106,6 +106,10 @@ class JobState:
         destination = self.definition.destination
         return bool(destination.gateway or destination.textfile) and self.pushed_sequence < self.sequence
 
+    def late(self, now: float) -> bool:
+        """Whether the next run should have begun by now, and its grace is over. Never without a schedule."""
+        return self.next_expected_at is not None and now > self.next_expected_at + self.definition.grace_seconds
+
     @property
     def name(self) -> str:
         """Idle (never ran), running, or the outcome of the latest run: success, partial, failed."""

@@ -38,6 +38,11 @@ class Outcome(StrEnum):
     SKIPPED = "skipped"
     MISSED = "missed"
 
+    @property
+    def began(self) -> bool:
+        """Whether there was a run at all."""
+        return self not in {Outcome.SKIPPED, Outcome.MISSED}
+
 
 class Reason(StrEnum):
     """Why a row was not scored.

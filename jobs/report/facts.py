@@ -11,13 +11,9 @@ from jobs.report.words import Clock
 from monitoring.ledger import Ledger, RunRecord
 from monitoring.state import JobState
 from pipelines.errors import DataError
-from pipelines.report import Outcome
 
 MOST_RUNS = 400
 """A year of nights, or two weeks of hours: more than this can't be told apart on a page."""
-
-NEVER_BEGAN = frozenset({Outcome.SKIPPED, Outcome.MISSED})
-"""Runs that ended so have no figures."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime
 from itertools import pairwise
 from statistics import median
 
-from jobs.report.facts import NEVER_BEGAN, Facts
+from jobs.report.facts import Facts
 from jobs.report.figures.axis import Axis, count_axis, day_axis, ratio_axis
 from jobs.report.figures.plot import KINDS, Bar, Change, Frame, Mark, Point, bar_plot, line_plot
 from jobs.report.quantities import DURATION, LATENCY, SPEED, Figure, Quantity
@@ -36,7 +36,7 @@ class Placed:
     @property
     def counts(self) -> bool:
         """Whether it has figures to draw."""
-        return self.report.outcome not in NEVER_BEGAN
+        return self.report.outcome.began
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +226,7 @@ def _row(run: RunRecord, facts: Facts) -> RunRow:
     judged = next((held_out(report, holdout) for holdout in facts.state.definition.holdouts), None) if report else None
     speed = report.throughput_rows_per_second if report else None
     latency = report.latency_quantiles.get(0.95) if report else None
-    began = run.outcome not in NEVER_BEGAN
+    began = run.outcome is None or run.outcome.began
     return RunRow(
         started=facts.clock.short(run.started_at),
         day=str(run.logical_date),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from jobs.report.facts import NEVER_BEGAN, Facts
+from jobs.report.facts import Facts
 from jobs.report.figures.axis import number
 from jobs.report.figures.small import sparkline
 from jobs.report.words import bounds, duration, plural, ratio
@@ -33,7 +33,7 @@ def tiles(facts: Facts) -> tuple[Tile, ...]:
     report = facts.state.latest
     if report is None:
         return ()
-    ended = [run.report for run in facts.runs if run.report and run.report.outcome not in NEVER_BEGAN]
+    ended = [run.report for run in facts.runs if run.report and run.report.outcome.began]
     past = ended[:_SPARKS][::-1]
 
     def spark(label: str, value: Callable[[RunReport], float | None]) -> Markup:

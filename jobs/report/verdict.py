@@ -95,7 +95,7 @@ def _findings(state: JobState, clock: Clock) -> Iterator[Finding]:
 
 def _schedule(state: JobState, clock: Clock) -> Iterator[Finding]:
     due, running = state.next_expected_at, state.running
-    if running is None and due is not None and clock.now > due + state.definition.grace_seconds:
+    if running is None and due is not None and state.late(clock.now):
         yield Finding(Level.CRITICAL, f"A run is missing: it was due {clock.moment(due)}, {clock.ago(due)}.")
     limit = state.definition.timeout_seconds
     if running is not None and limit is not None and clock.now - running.started_at > limit:

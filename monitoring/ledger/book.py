@@ -138,8 +138,8 @@ class Ledger:
 
     def finish_run(self, report: RunReport) -> None:
         """Record how a run ended: outcome, holdouts and their seconds join the counters; the rest the parts have added."""
-        if report.outcome is Outcome.SKIPPED:
-            raise ValueError(f"run {report.run_id!r} was started, so it can't have been skipped")
+        if not report.outcome.began:
+            raise ValueError(f"run {report.run_id!r} was started, so it can't have been {report.outcome}")
         with self._store.write() as connection:
             self._finish(connection, report)
 
