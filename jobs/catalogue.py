@@ -42,12 +42,21 @@ def check(paths: Iterable[Path]) -> list[Checked]:
     for place, item in enumerate(checked):
         if item.spec is None:
             continue
-        for key, value in (("job.name", item.spec.job.name), ("output.path", item.spec.output.path)):
+        for key, value in own(item.spec):
             other = first.setdefault((key, value), item.file)
             if other.absolute() != item.file.absolute():
-                error = f"{item.file}: {key} = {value!r}: {other} has the same; it must be one job's alone"
-                checked[place] = replace(item, error=error)
+                checked[place] = replace(item, error=shared(item.file, key, value, other))
     return checked
+
+
+def own(spec: JobSpec) -> tuple[tuple[str, str], ...]:
+    """The keys and values that no other job may have."""
+    return ("job.name", spec.job.name), ("output.path", spec.output.path)
+
+
+def shared(file: Path, key: str, value: str, other: Path) -> str:
+    """What is wrong with a file that has such a value of another's."""
+    return f"{file}: {key} = {value!r}: {other} has the same; it must be one job's alone"
 
 
 def _read(file: Path) -> Checked:

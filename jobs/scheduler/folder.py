@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkstemp
 
+from jobs.catalogue import own, shared
 from jobs.spec import JobSpec, load
 from monitoring.filenames import of_job
 from pipelines.errors import SpecError
@@ -136,12 +137,9 @@ class JobFolder:
         for other in self._files.values():
             if other.path == spec.path or other.spec is None:
                 continue
-            for key, mine, theirs in (
-                ("job.name", spec.job.name, other.spec.job.name),
-                ("output.path", spec.output.path, other.spec.output.path),
-            ):
-                if mine == theirs:
-                    raise SpecError(f"{spec.path}: {key} = {mine!r}: {other.path} has the same; it must be one job's alone")
+            for key, value in own(spec):
+                if (key, value) in own(other.spec):
+                    raise SpecError(shared(spec.path, key, value, other.path))
         return spec
 
 
