@@ -39,6 +39,11 @@ class Environment:
     ca_file: str | None
     credentials: Credentials
 
+    @property
+    def ledger_file(self) -> Path:
+        """The ledger's file, absolute; `~` is the home folder also where no shell has said so."""
+        return Path(self.ledger.removeprefix("sqlite:///")).expanduser().absolute()
+
     def redirected(self, destination: Destination) -> Destination:
         """The destination as these facts change it; a variable that is set but empty means nowhere."""
 

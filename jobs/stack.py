@@ -18,7 +18,6 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs.environment import Environment
-from jobs.timetable import ledger_file
 from monitoring import stack_record
 from monitoring.stack import DEFAULT_PORTS, Stack, Target, targets
 from monitoring.stack_record import Record, ServerRecord, StackError
@@ -32,7 +31,7 @@ Say = Callable[[str], None]
 
 def default_folder(environment: Environment) -> Path:
     """The folder `stack` beside the ledger."""
-    return ledger_file(environment).parent / "stack"
+    return environment.ledger_file.parent / "stack"
 
 
 @dataclass(frozen=True, slots=True)

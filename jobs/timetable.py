@@ -52,17 +52,12 @@ def programs() -> Path:
     return folder
 
 
-def ledger_file(environment: Environment) -> Path:
-    """The ledger's file, absolute."""
-    return Path(environment.ledger.removeprefix("sqlite:///")).expanduser().absolute()
-
-
 def settings(variables: Mapping[str, str], environment: Environment) -> dict[str, str]:
     """Our variables as another process needs them: those that are set, paths absolute, and always the ledger.
 
     Raises `SpecError` for a secret: what these go into is read by more people than may know it.
     """
-    found: dict[str, str] = {_LEDGER: str(ledger_file(environment))}
+    found: dict[str, str] = {_LEDGER: str(environment.ledger_file)}
     for name in sorted(f"{PREFIX}{known}" for known in VARIABLES):
         value = variables.get(name)
         if value is None or name == _LEDGER:
