@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from platformdirs import user_state_path
@@ -14,6 +14,7 @@ from monitoring.state import Destination
 from pipelines.errors import PushError, SpecError
 
 PREFIX = "BATCHGAUGE_"
+SHORTEST_TOKEN = 16
 
 VARIABLES: dict[str, str] = {
     "LEDGER": "Path of the ledger; default: `batchgauge/ledger.db` in the user's state directory.",
@@ -25,6 +26,8 @@ VARIABLES: dict[str, str] = {
     "PASSWORD_FILE": "File with that password, in place of `PASSWORD`.",
     "BEARER_TOKEN": "Bearer token for the gateway, in place of user name and password.",
     "BEARER_TOKEN_FILE": "File with that token, in place of `BEARER_TOKEN`.",
+    "ALERTS_TOKEN": "Bearer token that Alertmanager must show `batchgauge schedule`; without one it takes no alerts.",
+    "ALERTS_TOKEN_FILE": "File with that token, in place of `ALERTS_TOKEN`.",
     "TOOLS": "Folder with the servers' binaries, for the stack, the demo and the tests; comes before PATH.",
 }
 
@@ -38,6 +41,7 @@ class Environment:
     textfile: str | None
     ca_file: str | None
     credentials: Credentials
+    alerts_token: str | None = field(default=None, repr=False)
 
     @property
     def ledger_file(self) -> Path:
@@ -72,6 +76,7 @@ def read(variables: Mapping[str, str]) -> Environment:
         textfile=variables.get(f"{PREFIX}TEXTFILE"),
         ca_file=variables.get(f"{PREFIX}CA_FILE"),
         credentials=_credentials(variables),
+        alerts_token=_alerts_token(variables),
     )
 
 
@@ -99,6 +104,16 @@ def _credentials(variables: Mapping[str, str]) -> Credentials:
     if bearer is not None and username is not None:
         raise SpecError(f"environment: give {PREFIX}BEARER_TOKEN or {PREFIX}USERNAME with a password, not both")
     return Credentials(username=username, password=password, bearer=bearer)
+
+
+def _alerts_token(variables: Mapping[str, str]) -> str | None:
+    token = _secret(variables, "ALERTS_TOKEN")
+    if token is not None and len(token) < SHORTEST_TOKEN:
+        raise SpecError(
+            f"environment: {PREFIX}ALERTS_TOKEN has {len(token)} characters, and whoever guesses it may have models trained:"
+            f" give at least {SHORTEST_TOKEN}, as from 'openssl rand -hex 32'"
+        )
+    return token
 
 
 def _secret(variables: Mapping[str, str], name: str) -> str | None:

@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs.environment import Environment
-from monitoring import stack_record
+from monitoring import stack_record, stack_token
 from monitoring.stack import DEFAULT_PORTS, Stack, Target, targets
 from monitoring.stack_record import Record, ServerRecord, StackError
 
@@ -208,6 +208,9 @@ What to do now:
 
   export BATCHGAUGE_GATEWAY={record.server("pushgateway").url}
   batchgauge run SPEC     or 'batchgauge push', for the jobs that the ledger knows already
+
+  export BATCHGAUGE_ALERTS_TOKEN_FILE={stack_token.file(status.folder)}
+  batchgauge schedule SPEC…     runs them when they are due, and trains a model again when an alert asks for it
 
   and look at {record.server("prometheus").url}
 

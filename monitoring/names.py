@@ -239,6 +239,16 @@ SCHEDULER_LAST_SYNC = _scheduler(
     "gauge", "batch_scheduler_last_sync_timestamp_seconds", "When the ledger and the gateways were last found, or made, alike."
 )
 SCHEDULER_TROUBLE = _scheduler("gauge", "batch_scheduler_ledger_trouble", "1 while the ledger can't be used, else 0.")
+SCHEDULER_ALERTS = _scheduler(
+    "counter", "batch_scheduler_alert_messages_total", "Messages of Alertmanager's that it took since it began."
+)
+SCHEDULER_STARTED_RETRAINS = _scheduler(
+    "counter", "batch_scheduler_retrains_started_total", "Retrainings that it started for alerts since it began."
+)
+SCHEDULER_RETRAINING = _scheduler("gauge", "batch_scheduler_retrains_running", "Retrainings in progress.")
+SCHEDULER_WAITING_RETRAINS = _scheduler(
+    "gauge", "batch_scheduler_retrains_waiting", "Retrainings that an alert asked for and that wait for their turn."
+)
 SCHEDULER_BEGAN = _scheduler("gauge", "batch_scheduler_started_timestamp_seconds", "When the scheduler began.")
 
 RESERVED_LABELS = frozenset({"le", *(label for metric in TABLE for label in metric.labels)})

@@ -1,19 +1,21 @@
-"""The scheduler's own metrics, as a registry that its `/metrics` can serve. Never pushed: they are the daemon's."""
+"""The scheduler's own metrics, for its `/metrics`. Never pushed: they are the daemon's."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import accumulate
 
-from prometheus_client import CollectorRegistry, Metric, start_http_server
+from prometheus_client import CollectorRegistry, Metric, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 
 from monitoring import names
 from monitoring.exposition import number
-from pipelines.errors import SpecError
+
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+"""Prometheus's text format, version 0.0.4: https://prometheus.io/docs/instrumenting/exposition_formats/."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,18 +47,22 @@ class SchedulerFigures:
     last_sync_at: float | None
     ledger_trouble: bool
     began_at: float
+    alert_messages: int
+    retrains_started: int
+    retrains_running: int
+    retrains_waiting: int
     lags: Lags = field(default_factory=Lags)
 
 
 class SchedulerCollector(Collector):
-    """Makes families of the figures at the moment it is asked."""
+    """Makes families of the figures."""
 
-    def __init__(self, figures: Callable[[], SchedulerFigures]) -> None:
+    def __init__(self, figures: SchedulerFigures) -> None:
         self._figures = figures
 
     def collect(self) -> Iterator[Metric]:
         """The families of `SCHEDULER_TABLE`, in its order; what is not known is absent."""
-        figures = self._figures()
+        figures = self._figures
         values = {
             names.SCHEDULER_JOBS: figures.jobs,
             names.SCHEDULER_BROKEN: figures.broken_files,
@@ -68,6 +74,10 @@ class SchedulerCollector(Collector):
             names.SCHEDULER_SYNC_FAILURES: figures.sync_failures,
             names.SCHEDULER_LAST_SYNC: figures.last_sync_at,
             names.SCHEDULER_TROUBLE: int(figures.ledger_trouble),
+            names.SCHEDULER_ALERTS: figures.alert_messages,
+            names.SCHEDULER_STARTED_RETRAINS: figures.retrains_started,
+            names.SCHEDULER_RETRAINING: figures.retrains_running,
+            names.SCHEDULER_WAITING_RETRAINS: figures.retrains_waiting,
             names.SCHEDULER_BEGAN: figures.began_at,
         }
         for metric in names.SCHEDULER_TABLE:
@@ -79,35 +89,11 @@ class SchedulerCollector(Collector):
                 yield family
 
 
-def registry(figures: Callable[[], SchedulerFigures]) -> CollectorRegistry:
-    """A registry of its own, so that nothing else gets into the scheduler's `/metrics`."""
-    made = CollectorRegistry(auto_describe=False)
+def exposed(figures: SchedulerFigures) -> bytes:
+    """The body of a scrape, in the text format of `CONTENT_TYPE`."""
+    made = CollectorRegistry(auto_describe=False)  # of its own, so that nothing else gets into it
     made.register(SchedulerCollector(figures))
-    return made
-
-
-@contextmanager
-def served(registry: CollectorRegistry, listen: str | None) -> Iterator[str | None]:
-    """Serve `/metrics` on `host:port` (port 0: any that is free) while inside; the URL is given. None serves nothing.
-
-    Raises `SpecError` when it can't listen there.
-    """
-    if not listen:
-        yield None
-        return
-    host, _, port = listen.rpartition(":")
-    try:
-        server, thread = start_http_server(int(port), host, registry)
-    except (OSError, ValueError, OverflowError) as error:
-        raise SpecError(
-            f"can't listen on {listen!r} for /metrics ({error}); give --listen HOST:PORT, or '' for none"
-        ) from error
-    try:
-        yield f"http://{host}:{server.server_port}/metrics"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    return generate_latest(made)
 
 
 def _histogram(metric: names.Metric, lags: Lags) -> Metric:

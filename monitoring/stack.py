@@ -15,12 +15,13 @@ from typing import Self
 
 import httpx
 
-from monitoring import deployment, servers, stack_record
+from monitoring import deployment, servers, stack_record, stack_token
 from monitoring.deployment import AddressError, Addresses
 from monitoring.server import PortTaken, Server, ServerFailed, free_port
 from monitoring.stack_record import Record, StackError
 
 DEFAULT_PORTS = {"prometheus": 9090, "pushgateway": 9091, "alertmanager": 9093, "node_exporter": 9100}
+SCHEDULER = Addresses().scheduler
 
 _ATTEMPTS = 5
 _TARGETS_SECONDS = 60.0
@@ -42,7 +43,8 @@ class Stack:
 
     `folder` has their data (kept), the configuration in `config` (written anew each time), and `textfile`, which
     node_exporter reads unless `textfiles` names another. `interval` is that of every scrape and evaluation. A port that is
-    taken is exchanged for a free one; without `default_ports` all are free ones.
+    taken is exchanged for a free one; without `default_ports` all are free ones. `scheduler` is where batchgauge's own is, if
+    it runs: Prometheus scrapes it, and Alertmanager shows it the token in `token_file` with what may start a retraining.
 
     Entering raises `StackError` when a stack runs in this folder already, `MissingServer` with the command that installs
     what is missing, and `ServerFailed` with the words of a server that doesn't come up.
@@ -60,12 +62,15 @@ class Stack:
         interval: str = "5s",
         default_ports: bool = True,
         textfiles: Path | None = None,
+        scheduler: str = SCHEDULER,
     ) -> None:
         self.folder = folder.absolute()
+        self.token_file = stack_token.file(self.folder)
         self.textfiles = textfiles.absolute() if textfiles else self.folder / "textfile"
         self.leftover: Record | None = None  # the stack that was killed here before, if one was
         self._interval = interval
         self._default_ports = default_ports
+        self._scheduler = scheduler
         self._opened = ExitStack()
 
     @property
@@ -138,6 +143,7 @@ class Stack:
         config = self.folder / "config"
         deployment.write(config, deployment.files(self._addresses(ports, config), interval=self._interval), force=True)
         self.textfiles.mkdir(parents=True, exist_ok=True)
+        stack_token.ensure(self.token_file)
         return config
 
     def _addresses(self, ports: dict[str, int], config: Path) -> Addresses:
@@ -148,8 +154,9 @@ class Stack:
                 gateway=at["pushgateway"],
                 alertmanager=at["alertmanager"],
                 node_exporter=at["node_exporter"],
+                scheduler=self._scheduler,
                 runbook_url=(config / "RUNBOOK.md").as_uri(),
-                secrets=str(self.folder / "secrets"),
+                secrets=str(self.token_file.parent),
             )
         except AddressError as error:  # all but the folder is ours
             wanted = "without quotes, backslashes, braces, # and :"

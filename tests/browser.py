@@ -46,9 +46,9 @@ class Visit:
 
 @contextmanager
 def visit(
-    browser: Browser, file: Path, *, size: tuple[int, int] = DESKTOP, dark: bool = False, bypass_csp: bool = False
+    browser: Browser, target: Path | str, *, size: tuple[int, int] = DESKTOP, dark: bool = False, bypass_csp: bool = False
 ) -> Iterator[Visit]:
-    """Open a file. `bypass_csp` takes the page's own policy away, so that only its escaping protects it."""
+    """Open a file or a URL. `bypass_csp` takes the page's own policy away, so that only its escaping protects it."""
     width, height = size
     context = browser.new_context(
         viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light", bypass_csp=bypass_csp
@@ -57,7 +57,7 @@ def visit(
     seen.page.on("request", lambda request: seen.requests.append(request.url))
     seen.page.on("console", lambda message: seen.messages.append(message.text))
     seen.page.on("pageerror", lambda error: seen.messages.append(str(error)))
-    seen.page.goto(file.as_uri())
+    seen.page.goto(target if isinstance(target, str) else target.as_uri())
     try:
         yield seen
     finally:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import os
 import signal
 import subprocess
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -14,7 +16,10 @@ from zoneinfo import ZoneInfo
 import pytest
 import yaml
 
-from jobs.environment import read
+from jobs.commands.running import schedule
+from jobs.environment import PREFIX, VARIABLES, read
+from jobs.scheduler.settings import Settings
+from jobs.settings import seconds
 from jobs.spec import load
 from jobs.systemd import stop_seconds
 from tests.conftest import poll
@@ -23,6 +28,7 @@ DEPLOY = Path(__file__).parent.parent / "jobs" / "examples" / "deploy"
 HOME = Path("/srv/batchgauge")
 DIGITS = load(DEPLOY.parent / "digits.toml")
 MARGIN_SECONDS = 600
+KILL_SECONDS = next(float(str(field.default)) for field in fields(Settings) if field.name == "kill_after_seconds")
 
 CRON_JOB: dict[str, Any] = {
     "apiVersion": str,
@@ -218,3 +224,37 @@ def test_the_task_ends_as_the_run_does(tmp_path: Path, code: int, expected: int)
     done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (expected, f"run {HOME}/jobs/examples/digits.toml --trigger cron\n")
     assert operator()["skip_on_exit_code"] == 5
+
+
+@pytest.fixture(scope="module")
+def scheduler_unit() -> Mapping[str, list[str]]:
+    """The keys of the unit's [Service], each with its values."""
+    text = (
+        (DEPLOY / "batchgauge-schedule.service").read_text(encoding="utf-8").partition("[Service]")[2].partition("[Install]")[0]
+    )
+    found: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        if line and not line.startswith("#"):
+            key, _, value = line.partition("=")
+            found.setdefault(key, []).append(value)
+    return found
+
+
+def test_the_schedulers_unit_starts_it_as_it_wants_to_be_started(scheduler_unit: Mapping[str, list[str]]) -> None:
+    """Its options and variables exist."""
+    _, command, folder, *options = scheduler_unit["ExecStart"][0].split()
+    assert (command, folder) == ("schedule", "/srv/batchgauge/jobs")
+    known = {f"--{name.replace('_', '-')}" for name in inspect.signature(schedule).parameters}
+    assert {option for option in options if option.startswith("--")} <= known
+    variables = dict(value.split("=", 1) for value in scheduler_unit["Environment"])
+    assert set(variables) <= {PREFIX + name for name in VARIABLES}
+    credential = scheduler_unit["LoadCredential"][0].partition(":")[0]
+    assert variables["BATCHGAUGE_ALERTS_TOKEN_FILE"] == f"%d/{credential}"
+
+
+def test_the_schedulers_unit_leaves_runs_to_the_scheduler(scheduler_unit: Mapping[str, list[str]]) -> None:
+    """It has the time to stop them, and they outlive its crash."""
+    options = scheduler_unit["ExecStart"][0].split()
+    runs_stop, last_sync = seconds(options[options.index("--shutdown-timeout") + 1]) + KILL_SECONDS, KILL_SECONDS
+    assert scheduler_unit["KillMode"] == ["process"]
+    assert float(scheduler_unit["TimeoutStopSec"][0]) > runs_stop + last_sync

@@ -55,8 +55,17 @@ def test_a_gateway_with_a_password_in_it_is_refused_unseen() -> None:
 
 def test_no_secret_is_in_a_repr() -> None:
     """An environment may end up in a traceback."""
-    environment = read({"BATCHGAUGE_USERNAME": "me", "BATCHGAUGE_PASSWORD": "hunter2"})
+    secrets = {"BATCHGAUGE_PASSWORD": "hunter2", "BATCHGAUGE_ALERTS_TOKEN": "hunter2-hunter2-hunter2"}
+    environment = read({"BATCHGAUGE_USERNAME": "me"} | secrets)
+    assert environment.alerts_token == secrets["BATCHGAUGE_ALERTS_TOKEN"]
     assert "hunter2" not in repr(environment)
+
+
+def test_a_token_that_can_be_guessed_is_refused_unseen() -> None:
+    """Whoever has it may have models trained."""
+    with pytest.raises(SpecError, match=r"ALERTS_TOKEN has 7 characters.* give at least 16") as caught:
+        read({"BATCHGAUGE_ALERTS_TOKEN": "hunter2"})
+    assert "hunter2" not in str(caught.value)
 
 
 def test_other_variables_are_none_of_our_business() -> None:

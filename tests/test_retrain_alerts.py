@@ -67,6 +67,7 @@ def test_a_message_is_read() -> None:
         (changed(fingerprint="../../etc"), r"alerts\.0\.fingerprint"),
         (changed(fingerprint=None), r"alerts\.0\.fingerprint"),
         (changed(startsAt="yesterday"), r"alerts\.0\.startsAt"),
+        (changed(startsAt=0), r"alerts\.0\.startsAt"),
         (changed(startsAt="2026-11-22T02:15:45"), r"alerts\.0\.startsAt"),
         (changed(labels={"job": 7}), r"alerts\.0\.labels\.job"),
         (changed(labels={str(number): "" for number in range(65)}), r"alerts\.0\.labels"),

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import httpx
 import psutil
@@ -25,12 +26,15 @@ from tests.tiny_job import TinyJob
 ROOT = Path(__file__).parent.parent
 
 
-class Schedule:
-    """The command, on the folder's `job` and `ledger.db`; its log is a file."""
+Job = TypeVar("Job", bound=TinyJob)
 
-    def __init__(self, folder: Path) -> None:
+
+class Schedule(Generic[Job]):
+    """The command, on the folder's job and `ledger.db`; its log is a file."""
+
+    def __init__(self, folder: Path, job: Job) -> None:
         self.folder = folder
-        self.job = TinyJob(folder / "job")
+        self.job = job
         self.variables = {**os.environ, "BATCHGAUGE_LEDGER": str(folder / "ledger.db")}
         self.log = folder / "scheduler.log"
         self.ledger = Ledger.open(folder / "ledger.db")
@@ -75,17 +79,21 @@ class Schedule:
             sys.stderr.write(self.log.read_text())
             raise
 
+    def url(self) -> str:
+        """Where it serves, once it does."""
+        return next(word for word in self.until("serves http").split() if word.startswith("http")).removesuffix("/,")
+
     def outcomes(self) -> list[str]:
         """The job's history, oldest first."""
         return [str(run.outcome) for run in reversed(self.ledger.runs("tiny", limit=200))]
 
 
 @pytest.fixture
-def schedule(tmp_path: Path) -> Schedule:
-    return Schedule(tmp_path)
+def schedule(tmp_path: Path) -> Schedule[TinyJob]:
+    return Schedule(tmp_path, TinyJob(tmp_path / "job"))
 
 
-def test_a_killed_scheduler_leaves_its_run_to_the_next_one(schedule: Schedule) -> None:
+def test_a_killed_scheduler_leaves_its_run_to_the_next_one(schedule: Schedule[TinyJob]) -> None:
     """The run goes on, the next scheduler watches it to its end, and its time is not run again.
 
     On the way: a second scheduler is refused, SIGHUP reads the job files, SIGTERM ends it with 0.
@@ -122,7 +130,7 @@ def test_a_killed_scheduler_leaves_its_run_to_the_next_one(schedule: Schedule) -
     assert text.splitlines()[-1].endswith("stopped (0 runs started, 0 missed)")
 
 
-def test_killed_between_start_and_claim_a_run_is_still_done_once(schedule: Schedule) -> None:
+def test_killed_between_start_and_claim_a_run_is_still_done_once(schedule: Schedule[TinyJob]) -> None:
     """Two processes come for one scheduled time: the ledger gives it to one of them."""
     due_at = schedule.due_a_minute_ago(rows=300)
     with schedule.running() as first:
@@ -136,7 +144,7 @@ def test_killed_between_start_and_claim_a_run_is_still_done_once(schedule: Sched
     assert len(set(schedule.job.output(datetime.fromtimestamp(due_at, UTC).date().isoformat())["id"].to_pylist())) == 300
 
 
-def test_of_fifty_starts_at_once_one_runs(schedule: Schedule) -> None:
+def test_of_fifty_starts_at_once_one_runs(schedule: Schedule[TinyJob]) -> None:
     """By cron, by hand, and by the scheduler: the others are skipped, and counted."""
     schedule.due_a_minute_ago(rows=2000)
     schedule.job.slow_down(seconds_for_each_batch=0.3)
@@ -157,7 +165,7 @@ def test_of_fifty_starts_at_once_one_runs(schedule: Schedule) -> None:
     assert counters["inference_requests_total", ()] == 2000
 
 
-def test_stopping_lets_the_run_finish_its_part_and_records_it(schedule: Schedule) -> None:
+def test_stopping_lets_the_run_finish_its_part_and_records_it(schedule: Schedule[TinyJob]) -> None:
     """Control-C in a terminal: the runs are in a group of their own, and are asked once."""
     schedule.due_a_minute_ago(rows=5000)
     schedule.job.slow_down(seconds_for_each_batch=0.2)
@@ -184,7 +192,7 @@ def test_stopping_lets_the_run_finish_its_part_and_records_it(schedule: Schedule
         (["job", "--shutdown-timeout", "5"], "--shutdown-timeout '5': must be a duration"),
     ],
 )
-def test_what_cannot_be_is_refused_before_anything_runs(schedule: Schedule, arguments: list[str], words: str) -> None:
+def test_what_cannot_be_is_refused_before_anything_runs(schedule: Schedule[TinyJob], arguments: list[str], words: str) -> None:
     """With exit code 2."""
     command = [sys.executable, "-P", "-m", "jobs.cli", "schedule", *arguments, "--max-running", "1"]
     done = subprocess.run(command, env=schedule.variables, cwd=schedule.folder, capture_output=True, text=True, check=False)
@@ -192,15 +200,16 @@ def test_what_cannot_be_is_refused_before_anything_runs(schedule: Schedule, argu
     assert words in done.stderr
 
 
-def test_prometheus_can_scrape_it(schedule: Schedule) -> None:
+def test_prometheus_can_scrape_it(schedule: Schedule[TinyJob]) -> None:
     """Its own metrics, in Prometheus's format; a port that is taken is one clear error, and it doesn't begin."""
     with schedule.running():
-        url = next(word for word in schedule.until("serves http").split() if word.startswith("http"))
+        url = schedule.url()
         assert "batch_scheduler_jobs 1.0" in poll(
-            lambda: text if "batch_scheduler_jobs 1.0" in (text := httpx.get(url, trust_env=False).text) else ""
+            lambda: text if "batch_scheduler_jobs 1.0" in (text := httpx.get(f"{url}/metrics", trust_env=False).text) else ""
         )
-        taken = url.removeprefix("http://").removesuffix("/metrics")
-        other = Schedule(schedule.folder / "other")
+        taken = url.removeprefix("http://")
+        folder = schedule.folder / "other"
+        other = Schedule(folder, TinyJob(folder / "job"))
         with other.running("--listen", taken) as process:
             assert process.wait(60) == 2
-        assert f"error: can't listen on '{taken}' for /metrics" in other.log.read_text()
+        assert f"error: can't listen on '{taken}' " in other.log.read_text()

@@ -23,6 +23,7 @@ def text(shown: RenderableType) -> str:
 def record(report: RunReport) -> RunRecord:
     return RunRecord(
         run_id=report.run_id,
+        job=report.job,
         trigger=report.trigger,
         logical_date=report.logical_date,
         host=report.host,

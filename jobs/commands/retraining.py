@@ -46,6 +46,9 @@ def retrain(
             help="Alertmanager's webhook message (JSON; - for stdin): retrain only if it asks for it.", show_default=False
         ),
     ] = None,
+    definition: Annotated[
+        Path | None, typer.Option(hidden=True, help="A copy of SPEC to read in its place, as the scheduler keeps it.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Train a job's model again, and put it in place if it is better on labelled rows that it never saw."""
@@ -53,7 +56,7 @@ def retrain(
     from jobs.retrain.summary import retrain_document, retrain_summary
     from pipelines.cancellation import Cancellation
 
-    loaded, environment = load_spec(spec), read_environment()
+    loaded, environment = load_spec(spec, text_from=definition), read_environment()
     message = _message(alerts) if alerts else None
     request = RetrainRequest(loaded, environment, date.date() if date else None, dry_run, message)
     cancellation = Cancellation()

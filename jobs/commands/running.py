@@ -19,6 +19,7 @@ from jobs.commands.common import (
     Json,
     SpecFile,
     SpecFiles,
+    duration,
     load_spec,
     read_environment,
 )
@@ -88,20 +89,20 @@ def schedule(
         Path | None, typer.Option(help="Folder for the output of runs, a file a job; default: logs/ beside the ledger.")
     ] = None,
     listen: Annotated[
-        str, typer.Option(metavar="HOST:PORT", help="Where to serve its own /metrics for Prometheus; '' for nowhere.")
+        str, typer.Option(metavar="HOST:PORT", help="Where to serve its page, API, /metrics and /alerts; '' for nowhere.")
     ] = "127.0.0.1:9195",
     log_json: Annotated[bool, typer.Option("--log-json", help="Log events as JSON, one a line.")] = False,
 ) -> None:
     """Run jobs when their schedules say so, until SIGTERM. SIGHUP reads changed job files at once."""
-    from jobs.scheduler.service import serve
+    from jobs.schedule import serve
     from jobs.scheduler.settings import Settings, default_max_running
 
     settings = Settings(
         paths=tuple(specs),
         environment=read_environment(),
         max_running=max_running or default_max_running(),
-        sync_every_seconds=_duration("--sync-every", sync_every),
-        shutdown_seconds=_duration("--shutdown-timeout", shutdown_timeout),
+        sync_every_seconds=duration("--sync-every", sync_every),
+        shutdown_seconds=duration("--shutdown-timeout", shutdown_timeout),
         log_folder=log_dir,
         listen=listen or None,
     )
@@ -136,12 +137,3 @@ def _trigger(name: str) -> Trigger:
         return Trigger(name)
     except ValueError:
         raise SpecError(f"--trigger {name!r}: must be one of {', '.join(Trigger)}") from None
-
-
-def _duration(option: str, text: str) -> float:
-    from jobs.settings import seconds
-
-    try:
-        return seconds(text)
-    except ValueError as error:
-        raise SpecError(f"{option} {text!r}: {error}") from None

@@ -32,9 +32,12 @@ class Facts:
     clock: Clock
 
 
-def gather(ledger: Ledger, job: str, *, now: float) -> Facts:
-    """Read everything about a job. A run that died is settled first. Raises `LedgerError` for a job that isn't there."""
-    state = settled_state(ledger, job)
+def gather(ledger: Ledger, job: str, *, now: float, settle: bool = True) -> Facts:
+    """Read everything about a job. A run that died is settled first, unless `settle` says to read only.
+
+    Raises `LedgerError` for a job that isn't there.
+    """
+    state = settled_state(ledger, job) if settle else ledger.state(job)
     runs = ledger.runs(job, limit=MOST_RUNS + 1)
     trace, error = _trace(ledger, state)
     return Facts(

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from dataclasses import dataclass
-from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-
 from jobs.report.facts import Facts
-from jobs.report.figures.signs import sign
 from jobs.report.history import history
 from jobs.report.last_run import last_run
+from jobs.report.look import Style, style, templates
 from jobs.report.quality import quality
 from jobs.report.tiles import tiles
 from jobs.report.verdict import Level, verdict
@@ -33,11 +28,10 @@ class Heading:
     lines: tuple[tuple[str, str], ...]
 
 
-def page(facts: Facts) -> str:
-    """The page about a job. The same facts make the same page."""
-    style = "".join((_HERE / file).read_text(encoding="utf-8") for file in ("page.css", "figures/figures.css"))
+def page(facts: Facts, *, home: str | None = None) -> str:
+    """The page about a job. The same facts make the same page. `home` is the address of a page of all jobs to link to."""
     return (
-        _templates()
+        templates(_HERE)
         .get_template("page.html.j2")
         .render(
             heading=_heading(facts),
@@ -51,24 +45,16 @@ def page(facts: Facts) -> str:
             if facts.clock.known_zone
             else f"Times are in UTC: this machine doesn't know the zone {name(facts.clock.zone)}.",
             version=version("batchgauge"),
-            sign=sign,
             signs=_SIGNS,
-            style=Markup(style),  # noqa: S704  our own files
-            policy=_policy(style),
+            style=own_style(),
+            home=home,
         )
     )
 
 
-def _templates() -> Environment:
-    return Environment(
-        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-
-
-def _policy(style: str) -> str:
-    """Content security policy: our one style sheet and nothing else."""
-    digest = b64encode(sha256(style.encode()).digest()).decode()
-    return f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; form-action 'none'"
+def own_style() -> Style:
+    """The page's style sheet, and its policy for whoever serves it."""
+    return style(_HERE / "page.css")
 
 
 def _heading(facts: Facts) -> Heading:

@@ -42,6 +42,14 @@ def duration(value: float) -> str:
     return seconds(value).replace(".0 ", " ").replace(" h 0 min", " h")
 
 
+def rough(value: float) -> str:
+    """Seconds in one whole unit, for a glance: `45 s`, `7 h`, `31 h`, `3 days`."""
+    for size, unit in ((_DAY, "days"), (3600.0, "h"), (60.0, "min")):
+        if value >= 2 * size:
+            return f"{value // size:,.0f} {unit}"
+    return f"{value:.0f} s"
+
+
 def ratio(value: float | None) -> str:
     """A ratio in three digits; a dash where there is none."""
     return "–" if value is None else f"{value:.3f}"
@@ -80,6 +88,10 @@ class Clock:
     def short(self, timestamp: float) -> str:
         """A time for a table: `2026-11-22 02:15`."""
         return f"{self._at(timestamp):%Y-%m-%d %H:%M}"
+
+    def soon(self, timestamp: float) -> str:
+        """A time that is near, so that its weekday names it: `Sun 02:15 CET`."""
+        return f"{self._at(timestamp):%a %H:%M %Z}"
 
     def ago(self, timestamp: float) -> str:
         """How long ago that was, or how far ahead it is."""

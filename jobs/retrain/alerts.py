@@ -36,7 +36,7 @@ class Alert(_Part):
 
     status: Literal["firing", "resolved"]
     labels: Annotated[dict[_Label, _Label], Field(max_length=_MAX_LABELS)]
-    starts_at: AwareDatetime = Field(alias="startsAt")
+    starts_at: AwareDatetime = Field(alias="startsAt", strict=True)  # text: no count of seconds
     fingerprint: Annotated[StrictStr, Field(pattern=r"^[0-9a-f]{1,64}$")]
 
     @property

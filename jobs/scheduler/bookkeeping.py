@@ -12,7 +12,7 @@ from uuid import uuid4
 from jobs import dead_runs
 from jobs.environment import Environment
 from jobs.scheduler.catch_up import Schedule, missed_report
-from jobs.scheduler.runs import Run, adoptable
+from jobs.scheduler.processes import Run, adoptable
 from jobs.spec import JobSpec
 from monitoring.ledger import Ledger, LockHeld, RunRecord
 from pipelines.report import Outcome, RunReport, Trigger
@@ -75,7 +75,7 @@ def orphan(ledger: Ledger, job: str, log: Path) -> Run | None:
     if child is None:
         return None
     due_at = ledger.accounted_until(job) or record.started_at
-    return Run(job, due_at, record.started_at, child, log)
+    return Run(job=job, due_at=due_at, started_at=record.started_at, child=child, log=log)
 
 
 def settle(ledger: Ledger, run: Run, code: int | None, *, spec: JobSpec | None, leave_unstarted: bool) -> End:

@@ -11,26 +11,31 @@ import time
 from collections.abc import Callable
 from functools import partial
 
+from jobs.retrain.alerts import parse
+from jobs.retrain.evidence import gather
+from jobs.retrain.policy import Decision, JobFacts, decide
 from jobs.scheduler.clock import Clock
 from jobs.scheduler.dispatcher import Dispatcher
 from jobs.scheduler.folder import JobFolder
 from jobs.scheduler.log import Log
 from jobs.scheduler.notes import Notes
+from jobs.scheduler.retrainings import Retrainings
 from jobs.scheduler.roster import Roster
 from jobs.scheduler.settings import Settings
 from jobs.scheduler.snapshot import Snapshot, SyncResult
 from jobs.scheduler.sync import Sync, SyncThread
 from monitoring.ledger import Ledger
-from monitoring.scheduler_metrics import SchedulerFigures, registry, served
+from monitoring.scheduler_metrics import SchedulerFigures
 
 STEP_SECONDS = 5.0
 """The wall clock was set when it and the monotonic clock come apart by more than that between two looks."""
+_LONGEST_NAME = 200
 
 
 class Daemon:
-    """A scheduler on one ledger. `run` blocks; the other methods may be called from any thread, and from signal handlers.
+    """A scheduler on one ledger. `run` blocks; the other methods may be called from any thread.
 
-    `registry` has the scheduler's own metrics, served while it runs. `clock` is the wall clock.
+    `stop` and `reload` may be called from signal handlers, too. `clock` is the wall clock.
     """
 
     def __init__(self, settings: Settings, ledger: Ledger, log: Log, *, clock: Callable[[], float] = time.time) -> None:
@@ -60,6 +65,11 @@ class Daemon:
         self._dispatcher = Dispatcher(
             settings, ledger, self._roster.jobs, notes=notes, log=log, now=clock, changed=self._sync.ask
         )
+        self._retrainings = Retrainings(
+            settings, ledger, self._roster.jobs, notes=notes, log=log, now=clock, changed=self._sync.ask
+        )
+        self._alert_messages = 0
+        self._ready = False
         self._last_sync: SyncResult | None = None
         self._last_good_sync_at: float | None = None
         self._sync_failures = 0
@@ -67,29 +77,22 @@ class Daemon:
         self._clock_offset = 0.0
         self._give_up_at = float("inf")
         self._published = self._snapshot()
-        self.registry = registry(self.figures)
 
     def run(self) -> None:
-        """Schedule until `stop`, and until what runs has ended.
-
-        Raises `LockHeld` when the ledger has a scheduler already, `SpecError` when it can't listen where it should.
-        """
-        with self._ledger.scheduler_lock(), served(self.registry, self._settings.listen) as url:
-            if url:
-                self._log("serving", f"serves {url}", url=url)
-            self._begin()
-            try:
-                while not self._over():
-                    self._notes.turn(wait_seconds=self._settings.tick_seconds)
-                    self._look_around()
-                    self._notes.assess()
-                    self._published = self._snapshot()
-            finally:
-                self._clock.stop()
-                self._sync.stop(wait_seconds=self._settings.kill_after_seconds)
-                self._notes.rest()
+        """Schedule until `stop`, and until what runs has ended. Hold the ledger's scheduler lock meanwhile."""
+        self._begin()
+        try:
+            while not self._over():
+                self._notes.turn(wait_seconds=self._settings.tick_seconds)
+                self._look_around()
+                self._notes.assess()
                 self._published = self._snapshot()
-                self._log("stopped", f"stopped ({self._dispatcher.started} runs started, {self._dispatcher.missed} missed)")
+        finally:
+            self._clock.stop()
+            self._sync.stop(wait_seconds=self._settings.kill_after_seconds)
+            self._notes.rest()
+            self._published = self._snapshot()
+            self._log("stopped", f"stopped ({self._dispatcher.started} runs started, {self._dispatcher.missed} missed)")
 
     def stop(self, why: str) -> None:
         """Start nothing more, ask what runs to stop, and end. A second time: end what runs at once."""
@@ -98,6 +101,21 @@ class Daemon:
     def reload(self) -> None:
         """Read the job files that have changed, now."""
         self._notes.put(partial(self._rescan, at_once=True))
+
+    def hear(self, message: bytes) -> tuple[Decision, ...]:
+        """Decide about a message of Alertmanager's, job by job, and have done what it rightly asks for.
+
+        Raises `MessageError` when it is none, `LedgerError` when the ledger can't be asked now.
+        """
+        specs = {job.job: job.file.spec for job in self._published.jobs}
+
+        def facts_of(name: str) -> JobFacts | None:
+            spec = specs.get(name)
+            return gather(self._ledger, spec) if spec else None
+
+        decisions = decide(parse(message), facts_of, now=self._now())
+        self._notes.put(partial(self._take_heed, decisions, message))
+        return decisions
 
     def snapshot(self) -> Snapshot:
         """The daemon as it was a moment ago: at the end of its loop's last turn."""
@@ -118,6 +136,10 @@ class Daemon:
             last_sync_at=now.last_good_sync_at,
             ledger_trouble=now.trouble is not None,
             began_at=now.began_at,
+            alert_messages=now.alert_messages,
+            retrains_started=now.retrains_started,
+            retrains_running=sum(one.pid is not None for one in now.retraining),
+            retrains_waiting=sum(one.pid is None for one in now.retraining),
             lags=now.lags,
         )
 
@@ -129,12 +151,27 @@ class Daemon:
         self._notes.attempt(partial(self._rescan, at_once=True))
         self._notes.attempt(self._dispatcher.adopt)
         self._sync.start()
+        self._ready = True
 
     def _due(self, job: str) -> None:
         self._notes.put(partial(self._dispatcher.consider, job))
 
+    def _take_heed(self, decisions: tuple[Decision, ...], message: bytes) -> None:
+        self._alert_messages += 1
+        for decision in decisions:
+            name = _shortened(decision.job)
+            self._log(
+                "alert",
+                f"an alert came, and {'asks' if decision.retrain else 'does not ask'} for a retraining: {decision.reason}",
+                job=name,
+                retrain=str(decision.retrain).lower(),
+            )
+            if decision.retrain:
+                self._retrainings.ask(decision.job, message)
+
     def _look_around(self) -> None:
         self._dispatcher.enforce()
+        self._retrainings.enforce()
         if self._dispatcher.stopping:
             return
         self._watch_the_clock()
@@ -142,6 +179,7 @@ class Daemon:
             self._notes.attempt(self._rescan, repeats=True)
         self._dispatcher.revise()
         self._dispatcher.fill()
+        self._notes.attempt(self._retrainings.fill, repeats=True)
 
     def _rescan(self, *, at_once: bool = False) -> None:
         self._rescan_at = time.monotonic() + self._settings.rescan_every_seconds
@@ -171,31 +209,44 @@ class Daemon:
         again = self._dispatcher.stopping
         seconds = 0.0 if again else self._settings.shutdown_seconds
         self._clock.stop()
-        running = len(self._dispatcher.busy)
+        running = len(self._dispatcher.busy) + self._retrainings.in_progress
         wait = f"; {running} asked to stop, within {seconds:g} s" if running else ""
         self._log("stopping", f"{why}: starts nothing more{wait}", running=running)
-        self._dispatcher.stop(f"the scheduler was stopped ({why})", kill_after_seconds=seconds)
+        reason = f"the scheduler was stopped ({why})"
+        self._dispatcher.stop(reason, kill_after_seconds=seconds)
+        self._retrainings.stop(reason, kill_after_seconds=seconds)
         # A ledger that can't be written must not keep us: the next scheduler settles what is left.
         self._give_up_at = time.monotonic() + seconds + self._settings.kill_after_seconds
 
     def _over(self) -> bool:
         if not self._dispatcher.stopping:
             return False
-        return not self._dispatcher.busy or time.monotonic() >= self._give_up_at
+        working = bool(self._dispatcher.busy) or self._retrainings.in_progress
+        return not working or time.monotonic() >= self._give_up_at
 
     def _snapshot(self) -> Snapshot:
         return Snapshot(
             began_at=self._began_at,
             max_running=self._settings.max_running,
+            turned_at=time.monotonic(),
+            ready=self._ready and not self._dispatcher.stopping,
             jobs=self._roster.scheduled(),
             running=self._dispatcher.running(),
             waiting=self._dispatcher.waiting(),
+            retraining=self._retrainings.shown(),
             missed=self._dispatcher.latest_missed(),
             broken=self._roster.broken(),
             runs_started=self._dispatcher.started,
             runs_missed=self._dispatcher.missed,
+            alert_messages=self._alert_messages,
+            retrains_started=self._retrainings.started,
             lags=self._dispatcher.lags,
             last_good_sync_at=self._last_good_sync_at,
             sync_failures=self._sync_failures,
             trouble=self._notes.trouble,
         )
+
+
+def _shortened(name: str) -> str:
+    """A job's name as it came from the network, for a line of the log."""
+    return name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}…"

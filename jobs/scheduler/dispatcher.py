@@ -13,8 +13,8 @@ from jobs.scheduler import bookkeeping, catch_up
 from jobs.scheduler.catch_up import Schedule
 from jobs.scheduler.log import Log, moment
 from jobs.scheduler.notes import Notes
+from jobs.scheduler.processes import Run, StartedChild, watch
 from jobs.scheduler.roster import Job
-from jobs.scheduler.runs import Run, StartedChild, watch
 from jobs.scheduler.settings import Settings
 from jobs.scheduler.snapshot import MissedRun, RunningJob, WaitingJob
 from jobs.scheduler.waiting import Waiting, WaitingList
@@ -193,7 +193,8 @@ class Dispatcher:
             return
         self._refusals.pop(name, None)
         now = self._now()
-        run = Run(name, entry.due_at, now, child, self._log_of(name), log_from=child.log_from)
+        log = self._log_of(name)
+        run = Run(job=name, due_at=entry.due_at, started_at=now, child=child, log=log, log_from=child.log_from)
         self._limit(run, job.spec, already_seconds=0.0)
         self._waiting.drop(name)
         self._enter(run)

@@ -139,7 +139,7 @@ class Roster:
         """For the snapshot."""
         errors = {file.path: file.error for file in self._folder.files}
         return tuple(
-            ScheduledJob(name, job.spec.job.schedule, job.next_at, errors.get(job.file.path))
+            ScheduledJob(name, job.file, job.spec.job.schedule, job.next_at, errors.get(job.file.path))
             for name, job in sorted(self.jobs.items())
         )
 

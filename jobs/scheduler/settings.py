@@ -18,23 +18,35 @@ from monitoring.resources import available_cores
 Command = Callable[[JobFile, date, float], Sequence[str]]
 """The process of a run: from the job file, the logical date and the scheduled time (Unix seconds)."""
 
+RetrainCommand = Callable[[JobFile], Sequence[str]]
+"""The process of a retraining, which reads Alertmanager's message from its standard input."""
+
 _COUNT_ACCELERATORS = "import torch; print(torch.accelerator.device_count() if torch.accelerator.is_available() else 0)"
 _PATIENCE_SECONDS = 120.0
 
 
+# -P: a folder `jobs` in the current folder is nobody's package.
+_BATCHGAUGE = (sys.executable, "-P", "-m", "jobs.cli")
+
+
 def batchgauge_run(file: JobFile, logical_date: date, due_at: float) -> list[str]:
     """`batchgauge run`, as a hand would call it, on the definition that the scheduler has read."""
-    # -P: a folder `jobs` in the current folder is nobody's package.
-    run = [sys.executable, "-P", "-m", "jobs.cli", "run", str(file.path), "--trigger", "scheduler"]
+    run = [*_BATCHGAUGE, "run", str(file.path), "--trigger", "scheduler"]
     return [*run, "--date", logical_date.isoformat(), "--due", repr(due_at), "--definition", str(file.copy)]
+
+
+def batchgauge_retrain(file: JobFile) -> list[str]:
+    """`batchgauge retrain`, likewise."""
+    return [*_BATCHGAUGE, "retrain", str(file.path), "--definition", str(file.copy), "--alerts", "-"]
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How to schedule. `log_folder` None: `logs` beside the ledger. `listen` is where `/metrics` is served; None: nowhere.
+    """How to schedule.
 
+    `log_folder` None: `logs` beside the ledger. `listen` is where browsers, Prometheus and Alertmanager find it; None: nowhere.
     A run is asked to stop `timeout_allowance_seconds` after its `job.timeout` (it enforces that itself, and says so
-    best), and ended `kill_after_seconds` after it was asked.
+    best), and ended `kill_after_seconds` after it was asked; a retraining likewise.
     """
 
     paths: tuple[Path, ...]
@@ -49,6 +61,7 @@ class Settings:
     timeout_allowance_seconds: float = 30.0
     kill_after_seconds: float = 10.0
     command: Command = batchgauge_run
+    retrain_command: RetrainCommand = batchgauge_retrain
     trigger: MakeTrigger = CronTextTrigger
 
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from jobs.scheduler.folder import JobFile
 from monitoring.scheduler_metrics import Lags
 
 
 @dataclass(frozen=True, slots=True)
 class ScheduledJob:
-    """A job, as its last good definition has it. `next_due_at` is None when it is run by hand only.
+    """A job, as its last good definition (`file`) has it. `next_due_at` is None when it is run by hand only.
 
     `error` says what is wrong with the file as it is now, if anything.
     """
 
     job: str
+    file: JobFile
     schedule: str | None
     next_due_at: float | None
     error: str | None
@@ -35,6 +37,15 @@ class WaitingJob:
 
     job: str
     due_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class RetrainingJob:
+    """A retraining that an alert asked for: in progress, or (`pid` None) waiting for its turn. `since`: that, Unix seconds."""
+
+    job: str
+    pid: int | None
+    since: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,18 +85,24 @@ class SyncResult:
 class Snapshot:
     """The scheduler at one instant. Timestamps are Unix seconds; counts are since it began.
 
-    `missed` has the latest of the missed runs. `trouble` says why the ledger can't be used, while that is so.
+    `missed` has the latest of the missed runs. `trouble` says why the ledger can't be used, while that is so. `turned_at` is
+    when its loop last came round, on the monotonic clock. `ready`: it has read its job files, and takes care of them.
     """
 
     began_at: float
     max_running: int
+    turned_at: float
+    ready: bool = False
     jobs: tuple[ScheduledJob, ...] = ()
     running: tuple[RunningJob, ...] = ()
     waiting: tuple[WaitingJob, ...] = ()
+    retraining: tuple[RetrainingJob, ...] = ()
     missed: tuple[MissedRun, ...] = ()
     broken: tuple[BrokenFile, ...] = ()
     runs_started: int = 0
     runs_missed: int = 0
+    alert_messages: int = 0
+    retrains_started: int = 0
     lags: Lags = field(default_factory=Lags)
     last_good_sync_at: float | None = None
     sync_failures: int = 0

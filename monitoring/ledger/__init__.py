@@ -2,7 +2,7 @@
 
 from monitoring.ledger.book import Ledger
 from monitoring.ledger.locks import LockHeld
-from monitoring.ledger.records import CommittedPart, RunRecord, RunStart
+from monitoring.ledger.records import CommittedPart, Revision, RunOutline, RunRecord, RunStart
 from monitoring.ledger.retrains import AlertId, Cause, ModelId, RetrainOutcome, RetrainRecord
 
 __all__ = [
@@ -14,6 +14,8 @@ __all__ = [
     "ModelId",
     "RetrainOutcome",
     "RetrainRecord",
+    "Revision",
+    "RunOutline",
     "RunRecord",
     "RunStart",
 ]

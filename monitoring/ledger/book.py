@@ -7,14 +7,14 @@ from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 from sqlalchemy import Connection, update
 
 from monitoring import names
 from monitoring.filenames import of_job
 from monitoring.ledger import counters, jobs, locks, parts, records, retrains, runs, schema
-from monitoring.ledger.records import CommittedPart, RunRecord, RunStart
+from monitoring.ledger.records import CommittedPart, Revision, RunOutline, RunRecord, RunStart
 from monitoring.ledger.retrains import RetrainRecord
 from monitoring.ledger.store import Store
 from monitoring.state import JobDefinition, JobState, PushedGroup
@@ -101,6 +101,11 @@ class Ledger:
         """All that is known of a job, at one instant."""
         with self._store.read() as connection:
             return jobs.state(connection, job)
+
+    def revisions(self) -> Mapping[str, Revision]:
+        """The revision of every registered job, in one query: whose state has to be read again is told by comparing."""
+        with self._store.read() as connection:
+            return jobs.revisions(connection)
 
     def forget(self, job: str) -> None:
         """Delete all that is known of a job. Hold all its locks; deleting its group is the caller's business."""
@@ -206,6 +211,21 @@ class Ledger:
         with self._store.read() as connection:
             jobs.row(connection, job)
             return runs.history(connection, job, limit=limit)
+
+    def latest_runs(
+        self, *, limit: int, job: str | None = None, outcome: Outcome | Literal["running"] | None = None
+    ) -> tuple[RunRecord, ...]:
+        """The latest runs of all jobs, or of one, newest first: all, or those that ended so (`running`: have not ended)."""
+        with self._store.read() as connection:
+            if job is not None:
+                jobs.row(connection, job)
+            return runs.latest(connection, limit=limit, job=job, outcome=outcome)
+
+    def outlines(self, job: str, *, limit: int = 20) -> tuple[RunOutline, ...]:
+        """The job's latest runs, newest first, without their reports: cheap, however much those hold."""
+        with self._store.read() as connection:
+            jobs.row(connection, job)
+            return runs.outlines(connection, job, limit=limit)
 
     def prune_runs(self, job: str, *, keep: int) -> None:
         """Delete all but the newest `keep` runs from the history. Counters and what is shown stay."""

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, case, delete, insert, select, update
 
 from monitoring.ledger import counters, records, runs, schema
+from monitoring.ledger.records import Revision
 from monitoring.ledger.store import upsert
 from monitoring.state import JobDefinition, JobState, PushedGroup
 from pipelines.errors import LedgerError
@@ -22,6 +23,12 @@ _LONGEST_STEP_SECONDS = 86_400.0
 def names(connection: Connection) -> tuple[str, ...]:
     """All jobs, sorted."""
     return tuple(sorted(connection.scalars(select(_jobs.c.job))))
+
+
+def revisions(connection: Connection) -> dict[str, Revision]:
+    """See `Ledger.revisions`."""
+    columns = (_jobs.c.job, *(_jobs.c[name] for name in Revision._fields))
+    return {job: Revision(*rest) for job, *rest in connection.execute(select(*columns))}
 
 
 def row(connection: Connection, job: str) -> Row[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -28,6 +28,27 @@ class RunStart:
     started_at: float
 
 
+class Revision(NamedTuple):
+    """Another one, and what `Ledger.state` returns is another; the same, and it is the same. Timestamps are Unix seconds.
+
+    `registered_at` tells a job that was forgotten and registered again from the one before.
+    """
+
+    registered_at: float
+    sequence: int
+    pushed_sequence: int
+    pushed_at: float | None
+    push_failed_at: float | None
+
+
+class RunOutline(NamedTuple):
+    """A run without its report: how it ended (None: in progress), when it started (Unix seconds), its rows so far."""
+
+    outcome: Outcome | None
+    started_at: float
+    rows_scored: int
+
+
 @dataclass(frozen=True, slots=True)
 class RunRecord:
     """One line of a job's history. `finished_at`, `outcome` and `report` are None while the run is in progress.
@@ -37,6 +58,7 @@ class RunRecord:
     """
 
     run_id: str
+    job: str
     trigger: Trigger
     logical_date: date
     host: str

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from datetime import date
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from monitoring.ledger import records, schema
 from monitoring.ledger.counters import NANOSECONDS, nanoseconds
-from monitoring.ledger.records import RunRecord, RunStart
+from monitoring.ledger.records import RunOutline, RunRecord, RunStart
 from monitoring.state import RunningRun
 from pipelines.errors import LedgerError
 from pipelines.report import ModelReport, Outcome, PartReport, RunReport, Trigger
@@ -162,6 +162,28 @@ def history(connection: Connection, job: str, *, limit: int) -> tuple[RunRecord,
     return tuple(_record(row) for row in connection.execute(query))
 
 
+def latest(
+    connection: Connection, *, limit: int, job: str | None, outcome: Outcome | Literal["running"] | None
+) -> tuple[RunRecord, ...]:
+    """See `Ledger.latest_runs`."""
+    query = select(_runs).order_by(_runs.c.ordinal.desc()).limit(limit)
+    if job is not None:
+        query = query.where(_runs.c.job == job)
+    if outcome is not None:
+        query = query.where(_runs.c.outcome.is_(None) if outcome == "running" else _runs.c.outcome == outcome)
+    return tuple(_record(row) for row in connection.execute(query))
+
+
+def outlines(connection: Connection, job: str, *, limit: int) -> tuple[RunOutline, ...]:
+    """See `Ledger.outlines`."""
+    columns = (_runs.c.outcome, _runs.c.started_at, _runs.c.rows_scored)
+    query = select(*columns).where(_runs.c.job == job).order_by(_runs.c.ordinal.desc()).limit(limit)
+    return tuple(
+        RunOutline(None if outcome is None else Outcome(outcome), started_at, rows)
+        for outcome, started_at, rows in connection.execute(query)
+    )
+
+
 def prune(connection: Connection, job: str, *, keep: int, latest: str | None) -> None:
     """Delete all but the newest `keep` runs; the one that is shown as `latest` and those in progress stay."""
     newest = select(_runs.c.ordinal).where(_runs.c.job == job).order_by(_runs.c.ordinal.desc()).limit(keep)
@@ -176,6 +198,7 @@ def _model(row: Row[Any]) -> ModelReport | None:
 def _record(row: Row[Any]) -> RunRecord:
     return RunRecord(
         run_id=row.run_id,
+        job=row.job,
         trigger=Trigger(row.trigger),
         logical_date=date.fromisoformat(row.logical_date),
         host=row.host,

@@ -1,4 +1,4 @@
-"""A run's process, and whatever it starts itself: one process group, watched from outside.
+"""A job's process, and whatever it starts itself: one process group, watched from outside.
 
 The group is a session of its own, so a signal to the scheduler's terminal doesn't reach it, and it goes on when the
 scheduler is killed: the ledger then tells the next scheduler of it. Output goes to a file, which outlives us too;
@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from time import monotonic
 from typing import Protocol
 
@@ -43,15 +44,18 @@ class Child(Protocol):
 
 
 class StartedChild:
-    """A process that we started."""
+    """A process that we started. It reads `told` from its standard input."""
 
-    def __init__(self, command: Sequence[str], log: Path) -> None:
+    def __init__(self, command: Sequence[str], log: Path, *, told: bytes = b"") -> None:
         log.parent.mkdir(parents=True, exist_ok=True)
         _make_room(log)
-        with log.open("ab") as output:
+        # A file and no pipe: it takes any length at once, and nobody need be there to go on writing.
+        with log.open("ab") as output, TemporaryFile() as standard_input:
+            standard_input.write(told)
+            standard_input.seek(0)
             self.log_from = output.tell()
             self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+                command, stdin=standard_input, stdout=output, stderr=output, start_new_session=True
             )
         self.pid = self._process.pid
 
@@ -118,12 +122,11 @@ def adoptable(pid: int, *, started_at: float) -> AdoptedChild | None:
     return AdoptedChild(process) if leads_a_group and process.create_time() <= started_at + 1 else None
 
 
-@dataclass(slots=True)
-class Run:
-    """One run in progress. `due_at` and `started_at` are Unix seconds; the limits are on the monotonic clock."""
+@dataclass(slots=True, kw_only=True)
+class Work:
+    """What a process does for a job. `started_at` is in Unix seconds; the limits are on the monotonic clock."""
 
     job: str
-    due_at: float
     started_at: float
     child: Child
     log: Path
@@ -163,14 +166,21 @@ class Run:
         return next((line.strip() for line in reversed(lines) if line.strip()), "")[:_QUOTED_CHARACTERS]
 
 
-def watch(run: Run, ended: Callable[[], None]) -> None:
-    """Call `ended`, from a thread of its own, when the run's process has ended."""
+@dataclass(slots=True, kw_only=True)
+class Run(Work):
+    """One run in progress, for the scheduled time `due_at` (Unix seconds)."""
+
+    due_at: float
+
+
+def watch(work: Work, ended: Callable[[], None]) -> None:
+    """Call `ended`, from a thread of its own, when the work's process has ended."""
 
     def wait() -> None:
-        run.child.wait()
+        work.child.wait()
         ended()
 
-    threading.Thread(target=wait, name=f"run {run.job}", daemon=True).start()
+    threading.Thread(target=wait, name=f"watch {work.job}", daemon=True).start()
 
 
 def _make_room(log: Path) -> None:

@@ -1,0 +1,65 @@
+"""The scheduler as a process: its ledger, its log, its pages, its signals."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TextIO
+
+from jobs.scheduler import Daemon, Settings
+from jobs.scheduler.log import Log
+from jobs.web.app import application
+from jobs.web.server import is_loopback, listening, serving
+from monitoring.ledger import Ledger
+
+
+def serve(settings: Settings, *, stream: TextIO, log_json: bool) -> None:
+    """Schedule until SIGTERM or SIGINT.
+
+    Raises `LockHeld` when the ledger has a scheduler already, `SpecError` when it can't listen where it should.
+    """
+    log = Log(stream, as_json=log_json)
+    with Ledger.open(settings.environment.ledger) as ledger, ledger.scheduler_lock():
+        daemon = Daemon(settings, ledger, log)
+        with _signals(daemon), served(daemon, ledger, settings, log):
+            daemon.run()
+
+
+@contextmanager
+def served(daemon: Daemon, ledger: Ledger, settings: Settings, log: Log) -> Iterator[str | None]:
+    """Its pages, metrics and the door for alerts, while inside, where the settings say; the base URL is given, if any."""
+    if settings.listen is None:
+        yield None
+        return
+    token = settings.environment.alerts_token
+    with listening(settings.listen) as listener:
+        pages = application(daemon, ledger, token=token, loopback_only=is_loopback(listener), log=log)
+        with serving(pages, listener) as url:
+            alerts = "takes alerts" if token else "takes no alerts (BATCHGAUGE_ALERTS_TOKEN_FILE is not set)"
+            log("serving", f"serves {url}/, {url}/metrics; {alerts}", url=url)
+            yield url
+
+
+@contextmanager
+def _signals(daemon: Daemon) -> Iterator[None]:
+    """SIGTERM and SIGINT stop it, SIGHUP has it read changed job files now. The handlers from before are put back."""
+
+    def handler(act: Callable[[signal.Signals], None]) -> Callable[[int, FrameType | None], None]:
+        return lambda number, _frame: act(signal.Signals(number))
+
+    def stop(number: signal.Signals) -> None:
+        daemon.stop(number.name)
+
+    handlers = {
+        signal.SIGTERM: handler(stop),
+        signal.SIGINT: handler(stop),
+        signal.SIGHUP: handler(lambda _number: daemon.reload()),
+    }
+    before = {number: signal.signal(number, act) for number, act in handlers.items()}
+    try:
+        yield
+    finally:
+        for number, act in before.items():
+            signal.signal(number, act)

@@ -1,0 +1,122 @@
+"""What the ledger tells of many jobs at once, for those who show them all."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+
+from monitoring.ledger import Ledger, RunOutline
+from monitoring.state import JobState
+from pipelines.errors import LedgerError
+from pipelines.report import Outcome
+from tests.reports import definition, finished, one_run, part, run_start
+
+OTHER = "other/job"
+
+
+@pytest.fixture
+def two_jobs(ledger: Ledger) -> Ledger:
+    """Two jobs; their runs end in turns, and the last one is in progress."""
+    for job in ("digits", OTHER):
+        ledger.register(definition(job), now=1.0, next_expected_at=None)
+    for number, (job, outcome) in enumerate(
+        (("digits", Outcome.SUCCESS), (OTHER, Outcome.FAILED), ("digits", Outcome.FAILED), (OTHER, Outcome.SUCCESS))
+    ):
+        parts = (part(rows=100 + number),)
+        one_run(ledger, finished(f"run-{number}", job, outcome=outcome, parts=parts, started_at=10.0 + number), parts)
+    ledger.start_run(run_start("run-4", "digits", 14.0), next_expected_at=None)
+    return ledger
+
+
+def test_a_revision_changes_with_whatever_the_state_tells(ledger: Ledger) -> None:
+    """After every step that changes the state of a job its revision is another, and that of no other job."""
+    for job in ("digits", OTHER):
+        ledger.register(definition(job), now=1.0, next_expected_at=None)
+    untouched = ledger.revisions()[OTHER]
+    seen: list[tuple[object, JobState]] = []
+
+    def look() -> None:
+        seen.append((ledger.revisions()["digits"], ledger.state("digits")))
+
+    look()
+    ledger.start_run(run_start(), next_expected_at=5.0)
+    look()
+    ledger.add_part("run-1", "digits", part())
+    look()
+    ledger.finish_run(finished(parts=(part(),)))
+    look()
+    ledger.mark_push_failed("digits", error="refused", at=2.0)
+    look()
+    ledger.mark_push_failed("digits", error="timed out", at=3.0)
+    look()
+    ledger.mark_pushed("digits", sequence=2, at=4.0)
+    look()
+    ledger.register(replace(definition(), grace_seconds=5.0), now=5.0, next_expected_at=None)
+    look()
+    revisions = [revision for revision, _ in seen]
+    states = [state for _, state in seen]
+    assert all(before != after for before, after in pairwise(states))
+    assert len(set(revisions)) == len(revisions)
+    assert ledger.revisions()[OTHER] == untouched
+
+
+def test_looking_changes_no_revision(two_jobs: Ledger) -> None:
+    """Else nothing could be kept."""
+    before = two_jobs.revisions()
+    two_jobs.state("digits")
+    two_jobs.latest_runs(limit=5)
+    assert two_jobs.revisions() == before
+    assert list(before) == ["digits", OTHER]
+
+
+def test_a_job_that_was_forgotten_and_came_back_has_another_revision(ledger: Ledger) -> None:
+    """Its sequence begins anew and may be the same by chance."""
+    ledger.register(definition(), now=1.0, next_expected_at=None)
+    before = ledger.revisions()["digits"]
+    ledger.forget("digits")
+    assert ledger.revisions() == {}
+    ledger.register(definition(), now=2.0, next_expected_at=None)
+    assert ledger.revisions()["digits"].sequence == before.sequence
+    assert ledger.revisions()["digits"] != before
+
+
+def test_the_latest_runs_of_all_jobs(two_jobs: Ledger) -> None:
+    """Newest first, whosever they are, and no more than asked for; each says whose it is."""
+    found = two_jobs.latest_runs(limit=3)
+    assert [(run.run_id, run.job, run.outcome) for run in found] == [
+        ("run-4", "digits", None),
+        ("run-3", OTHER, Outcome.SUCCESS),
+        ("run-2", "digits", Outcome.FAILED),
+    ]
+    assert [run.report is None for run in found] == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("job", "outcome", "found"),
+    [
+        (OTHER, None, ["run-3", "run-1"]),
+        (None, Outcome.FAILED, ["run-2", "run-1"]),
+        ("digits", Outcome.FAILED, ["run-2"]),
+        (None, "running", ["run-4"]),
+        (OTHER, "running", []),
+        (None, Outcome.MISSED, []),
+    ],
+)
+def test_the_latest_runs_that_are_meant(job: str | None, outcome: Outcome | None, found: list[str], two_jobs: Ledger) -> None:
+    """Of one job, of one outcome, of both; the limit counts what is left."""
+    assert [run.run_id for run in two_jobs.latest_runs(limit=2, job=job, outcome=outcome)] == found
+
+
+def test_outlines_are_runs_without_their_reports(two_jobs: Ledger) -> None:
+    """Newest first; one in progress has no outcome."""
+    assert two_jobs.outlines("digits", limit=2) == (RunOutline(None, 14.0, 0), RunOutline(Outcome.FAILED, 12.0, 102))
+    assert two_jobs.outlines(OTHER)[-1] == RunOutline(Outcome.FAILED, 11.0, 101)
+
+
+def test_runs_of_a_job_that_is_not_there_are_an_error(two_jobs: Ledger) -> None:
+    """An empty answer would pass for a job that never ran."""
+    for ask in (lambda: two_jobs.outlines("digit"), lambda: two_jobs.latest_runs(limit=1, job="digit")):
+        with pytest.raises(LedgerError, match="'digit' is not in the ledger"):
+            ask()
