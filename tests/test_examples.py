@@ -188,12 +188,13 @@ def test_a_date_has_the_same_rows_however_many_nights_are_made(name: str, tmp_pa
     assert (tmp_path / "1" / path).read_bytes() == (tmp_path / "3" / path).read_bytes()
 
 
-def test_noise_begins_on_its_night_and_grows() -> None:
-    """None before, then more each night."""
+def test_noise_begins_on_its_night_grows_and_stays() -> None:
+    """None before, then more each night, then as much."""
     assert digits.noise_of(digits.NOISE_FROM - 1) == 0
-    levels = [digits.noise_of(night) for night in range(digits.NOISE_FROM, 31)]
+    levels = [digits.noise_of(night) for night in range(digits.NOISE_FROM, digits.NOISE_TO + 1)]
     assert levels[0] > 0
     assert levels == sorted(set(levels))
+    assert {digits.noise_of(night) for night in range(digits.NOISE_TO, 31)} == {levels[-1]}
 
 
 def test_noise_touches_the_noisy_scanner_only(root: Path) -> None:
@@ -204,7 +205,7 @@ def test_noise_touches_the_noisy_scanner_only(root: Path) -> None:
     assert clean["digit"] == noisy["digit"]
     before, after = digits_right(root, clean), digits_right(root, noisy)
     assert before[theirs].mean() >= 0.95
-    assert after[theirs].mean() <= 0.7
+    assert after[theirs].mean() <= 0.75
 
 
 def test_the_slice_falls_before_the_whole(root: Path) -> None:
@@ -215,8 +216,8 @@ def test_the_slice_falls_before_the_whole(root: Path) -> None:
         right = digits_right(root, rows)
         scanner.append(right[np.array(rows["scanner"].to_pylist()) == digits.NOISY_SCANNER].mean())
         whole.append(right.mean())
-    assert any(one < 0.86 and all_ >= 0.90 for one, all_ in zip(scanner, whole, strict=True))
-    assert whole[-1] < 0.85
+    assert any(one < 0.87 and all_ >= 0.90 for one, all_ in zip(scanner, whole, strict=True))
+    assert whole[-1] < 0.89
 
 
 def test_building_a_model_needs_no_scikit_learn() -> None:

@@ -1,4 +1,4 @@
-"""What the demo sees of alerts: how one goes from pending to firing in Prometheus, and arrives in Alertmanager."""
+"""What the demo sees of alerts: how one goes from pending to firing in Prometheus, arrives in Alertmanager, and resolves."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ import httpx
 
 _LOOK_SECONDS = 0.2
 _ANSWER_SECONDS = 30.0  # the demo's runs have the machine's cores
+
+PENDING, FIRING, DELIVERED, RESOLVED, WITHDRAWN = "pending", "firing", "delivered", "resolved", "withdrawn"
+"""The states of an alert, in their order: the first two and `resolved` in Prometheus, the others in Alertmanager."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,21 +56,27 @@ class Watch:
     seen: dict[str, datetime] = field(default_factory=dict)
 
     def look(self) -> list[str]:
-        """The states that are new since the last look: pending, firing, delivered."""
-        states = {alert.state for alert in alerts(self.prometheus) if (alert.name, alert.job) == (self.alert, self.job)}
-        if "firing" in states and self._is_delivered():
-            states.add("delivered")
-        new: list[str] = [state for state in ("pending", "firing", "delivered") if state in states and state not in self.seen]
+        """The states that are new since the last look."""
+        held = {alert.state for alert in alerts(self.prometheus) if (alert.name, alert.job) == (self.alert, self.job)}
+        delivered = self._is_delivered() if FIRING in held | self.seen.keys() else False
+        states = {
+            PENDING: PENDING in held,
+            FIRING: FIRING in held,
+            DELIVERED: delivered,
+            RESOLVED: FIRING in self.seen and FIRING not in held,
+            WITHDRAWN: DELIVERED in self.seen and not delivered,
+        }
+        new = [state for state, reached in states.items() if reached and state not in self.seen]
         self.seen |= dict.fromkeys(new, datetime.now(UTC))
         return new
 
-    def until_delivered(self, *, timeout_seconds: float) -> bool:
-        """Look until it is in Alertmanager; False when it is not in time."""
+    def until(self, state: str, *, timeout_seconds: float) -> bool:
+        """Look until it has come to this; False when it hasn't in time."""
         deadline = time.monotonic() + timeout_seconds
-        while "delivered" not in self.seen and time.monotonic() < deadline:
+        while state not in self.seen and time.monotonic() < deadline:
             self.look()
             time.sleep(_LOOK_SECONDS)
-        return "delivered" in self.seen
+        return state in self.seen
 
     def _is_delivered(self) -> bool:
         matchers = {"filter": [f'alertname="{self.alert}"', f'job="{self.job}"']}

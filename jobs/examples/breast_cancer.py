@@ -147,11 +147,17 @@ def _biopsies() -> tuple[Biopsies, tuple[str, ...]]:
 
 def write_nights(root: Path, last: date, nights: int) -> None:
     """Write the drops and labelled samples of that many nights, up to `last`, under `root`/breast_cancer."""
-    for _, day in dates(last, nights):
-        random = random_for(day)
-        biopsies = make_night(day, random)
-        labelled = random.choice(ROWS, LABELLED_ROWS, replace=False)
-        deliver(root, "breast_cancer", day, biopsies, label="diagnosis", labelled=labelled)
+    for night, day in dates(last, nights):
+        write_night(root, day, night)
+
+
+def write_night(root: Path, day: date, night: int) -> None:
+    """Write one drop and its labelled sample. No `night` differs from another."""
+    del night
+    random = random_for(day)
+    biopsies = make_night(day, random)
+    labelled = random.choice(ROWS, LABELLED_ROWS, replace=False)
+    deliver(root, "breast_cancer", day, biopsies, label="diagnosis", labelled=labelled)
 
 
 def make_night(day: date, random: np.random.Generator) -> pa.Table:
