@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from jobs import printing
-from jobs.commands import delivering, deploying, looking, retraining, running
+from jobs.commands import delivering, deploying, looking, retraining, running, tuning
 from jobs.commands.common import FAILED, USAGE
 from jobs.signals import EXIT_BASE
 from pipelines.errors import BatchgaugeError, SpecError
@@ -74,6 +74,7 @@ def _options(
 # In the order in which --help lists them.
 app.command(epilog=EXIT_CODES)(running.run)
 app.command()(running.schedule)
+app.command()(tuning.tune)
 app.command()(looking.validate)
 app.command("list")(looking.list_jobs)
 app.command()(looking.status)
