@@ -16,7 +16,7 @@ from monitoring import servers
 from monitoring.gateway import Credentials, Gateway
 from pipelines.errors import PushError
 from tests.conftest import poll
-from tests.faults import Behaviour, FaultServer, answer, cut, hang, reset, trickle
+from tests.faults.server import Behaviour, FaultServer, answer, cut, hang, reset, trickle
 from tests.queries import scraped
 
 USERNAME, PASSWORD = "pusher", "correct horse"

@@ -14,7 +14,7 @@ from monitoring.servers import Server
 from monitoring.state import Destination
 from pipelines.errors import LedgerError, PushError
 from tests.conftest import poll
-from tests.faults import FaultServer, answer, hang
+from tests.faults.server import FaultServer, answer, hang
 from tests.queries import scraped
 from tests.reports import JOB, definition, finished, one_run, part, run_start
 

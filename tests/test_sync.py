@@ -13,7 +13,7 @@ from monitoring.ledger import Ledger
 from monitoring.push import deliver
 from monitoring.servers import Server
 from monitoring.state import Destination
-from tests.faults import FaultServer, answer
+from tests.faults.server import FaultServer, answer
 from tests.reports import definition, run_start
 
 JOBS = ("a", "b", "c")

@@ -1,0 +1,1 @@
+"""What breaks around a run, done on purpose: gateways, processes, power, disks, files, clocks."""
