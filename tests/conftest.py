@@ -19,6 +19,15 @@ T = TypeVar("T")
 TOOLS = "BATCHGAUGE_TOOLS"  # where this machine has its servers: a fact of the machine, not of a test
 
 
+SEED = 20261126
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How long the fault suite takes, and where its randomness begins."""
+    parser.addoption("--soak", action="store_true", help="the long form of the fault suite: thousands of tries")
+    parser.addoption("--seed", type=int, default=SEED, help=f"where the fault suite's randomness begins (default: {SEED})")
+
+
 def poll(condition: Callable[[], T], *, deadline_seconds: float = 30.0) -> T:
     """What `condition` returns once that is true. Fails when it isn't within the deadline."""
     end = time.monotonic() + deadline_seconds

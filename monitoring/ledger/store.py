@@ -87,6 +87,8 @@ class Store:
             raise LedgerError(f"ledger {self.location}: {_explanation(error)}") from error
         except SQLAlchemyError as error:
             raise LedgerError(f"ledger {self.location}: {error}") from error
+        except UnicodeDecodeError as error:  # SQLite quotes its own damaged schema
+            raise LedgerError(f"ledger {self.location}: {_ADVICE['SQLITE_CORRUPT']} ({error.reason})") from error
         except UnicodeEncodeError as error:
             message = (
                 f"ledger {self.location}: {error.object!r} is not UTF-8 text and can't be recorded; rename the file or job"
