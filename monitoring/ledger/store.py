@@ -87,13 +87,13 @@ class Store:
             raise LedgerError(f"ledger {self.location}: {_explanation(error)}") from error
         except SQLAlchemyError as error:
             raise LedgerError(f"ledger {self.location}: {error}") from error
-        except UnicodeDecodeError as error:  # SQLite quotes its own damaged schema
-            raise LedgerError(f"ledger {self.location}: {_ADVICE['SQLITE_CORRUPT']} ({error.reason})") from error
         except UnicodeEncodeError as error:
             message = (
                 f"ledger {self.location}: {error.object!r} is not UTF-8 text and can't be recorded; rename the file or job"
             )
             raise LedgerError(message) from error
+        except (ValueError, TypeError) as error:  # a value that nobody wrote so: a date that is none, a job without a name
+            raise LedgerError(f"ledger {self.location}: {_ADVICE['SQLITE_CORRUPT']} ({error})") from error
 
     def _prepare(self) -> None:
         if self._version() is None:
