@@ -8,7 +8,7 @@ TOOLS := $(HOME_DIR)/tools
 # Of Debian: the servers that `make test-next` tests with.
 SUITE ?= forky
 
-.PHONY: demo test test-next check docs bench clean
+.PHONY: demo test test-next soak check docs bench clean
 
 demo: $(HOME_DIR)/.ready $(HOME_DIR)/.tools  ## set up, then run the two example jobs over a month of nights
 	$(BIN)/python -m jobs.examples.demo
@@ -19,6 +19,11 @@ test: $(HOME_DIR)/.ready $(HOME_DIR)/.tools $(HOME_DIR)/.browser  ## set up, the
 test-next: $(HOME_DIR)/.ready $(HOME_DIR)/.tools-$(SUITE) $(HOME_DIR)/.browser  ## the same suite against Debian's newer servers
 	$(TOOLS)-$(SUITE)/root/usr/bin/prometheus --version
 	BATCHGAUGE_TOOLS=$(CURDIR)/$(TOOLS)-$(SUITE) $(BIN)/python -m pytest
+
+SEED ?= 20261126
+
+soak: $(HOME_DIR)/.ready $(HOME_DIR)/.tools  ## the long form of the fault suite, with a table at its end; SEED=… repeats one
+	$(BIN)/python -m pytest tests/faults --soak --seed $(SEED)
 
 check: $(HOME_DIR)/.ready  ## format, lint, types, generated documents
 	$(BIN)/ruff format --check .

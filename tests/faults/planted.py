@@ -1,0 +1,90 @@
+"""Bugs that somebody might make one day, planted in this process: a suite that doesn't see them protects nothing."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs.journal import LedgerJournal
+from monitoring.ledger import Ledger, counters, jobs, parts, runs
+from pipelines import sink
+from pipelines.durable import flush_folder
+from pipelines.report import PartReport, RunReport
+
+_patch = pytest.MonkeyPatch()
+
+
+def _nothing(*_arguments: object) -> None:
+    pass
+
+
+def never_flushed() -> None:
+    """Nothing is flushed to disk: neither files nor folders."""
+    _patch.setattr(sink, "flush", _nothing)
+    _patch.setattr(sink, "flush_folder", _nothing)
+
+
+def renamed_before_flushed() -> None:
+    """A file gets its name first, and is flushed then."""
+
+    def publish(temporary: Path, path: Path) -> None:
+        temporary.replace(path)
+        with path.open("rb+") as file:
+            os.fsync(file.fileno())
+        flush_folder(path.parent)
+
+    _patch.setattr(sink, "flush", _nothing)
+    _patch.setattr(sink, "_publish", publish)
+
+
+def committed_before_renamed() -> None:
+    """The ledger vouches for a part before its file is there."""
+    write, add = sink.write_part, LedgerJournal.add
+    waiting: dict[str, Callable[[], None]] = {}
+
+    def later(table: Any, path: Path, **options: Any) -> None:
+        waiting[str(path)] = lambda: write(table, path, **options)
+
+    def add_first(journal: LedgerJournal, report: PartReport) -> None:
+        add(journal, report)
+        waiting.pop(report.output, _nothing)()
+
+    _patch.setattr(sink, "write_part", later)
+    _patch.setattr(LedgerJournal, "add", add_first)
+
+
+def counters_in_memory() -> None:
+    """Parts are committed at once, their counts when the run ends."""
+    finish = Ledger.finish_run
+    memory: Counter[Any] = Counter()
+
+    def add_part(ledger: Ledger, run_id: str, job: str, report: PartReport) -> None:
+        with ledger._store.write() as connection:
+            jobs.raise_sequence(connection, job)
+            runs.add_part(connection, run_id, job, report)
+            if report.error is None:
+                parts.commit(connection, run_id, job, report)
+        memory.update(counters.of_part(report))
+
+    def finish_run(ledger: Ledger, report: RunReport) -> None:
+        with ledger._store.write() as connection:
+            counters.add(connection, report.job, memory)
+        finish(ledger, report)
+
+    _patch.setattr(Ledger, "add_part", add_part)
+    _patch.setattr(Ledger, "finish_run", finish_run)
+
+
+BUGS: Mapping[str, Callable[[], None]] = {
+    bug.__name__: bug for bug in (never_flushed, renamed_before_flushed, committed_before_renamed, counters_in_memory)
+}
+
+
+def plant(name: str) -> None:
+    """Plant the bug for the rest of this process's life, and its children's."""
+    BUGS[name]()
