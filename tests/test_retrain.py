@@ -102,6 +102,38 @@ def test_a_better_candidate_is_put_in_place_and_the_old_model_kept(job: Retraine
     assert (counted(environment, "promoted"), counted(environment, "refused")) == (1, 0)
 
 
+def test_a_promotion_is_judged_at_once(job: RetrainedJob, environment: Environment) -> None:
+    """The comparison has judged the new model already: its figures stand, just as a run would find them, and the alert ends."""
+    job.write_input(DAY.isoformat(), 100)
+    request = RunRequest(load(job.spec), environment, logical_date=DAY)
+    run(request, observer=Silent(), cancellation=Cancellation())
+    record = go(job, environment)
+    with Ledger.open(environment.ledger) as ledger:
+        state = ledger.state("tiny")
+        run(request, observer=Silent(), cancellation=Cancellation())
+        later = ledger.state("tiny")
+    assert state.model == later.model
+    assert state.model is not None
+    assert record.after == (state.model.version, state.model.sha256)
+    at_once, found = state.quality["labelled"], later.quality["labelled"]
+    assert at_once.accuracy is not None
+    assert at_once.accuracy.value == 1.0
+    assert replace(at_once, evaluated_at=found.evaluated_at, seconds=found.seconds) == found
+
+
+def test_a_comparison_on_an_older_day_does_not_pass_for_the_newest(job: RetrainedJob, environment: Environment) -> None:
+    """Labels come late: the newest labelled day is older than the last run's. And of a refused candidate nothing is shown."""
+    job.write_input(DAY.isoformat(), 100)
+    run(RunRequest(load(job.spec), environment, logical_date=DAY), observer=Silent(), cancellation=Cancellation())
+    with Ledger.open(environment.ledger) as ledger:
+        before = ledger.state("tiny").quality
+        go(job, environment, day=DAY - timedelta(days=2))
+        assert ledger.state("tiny").quality == before
+        job.write_trainer(WORSE)
+        go(job, environment)
+        assert ledger.state("tiny").quality == before
+
+
 def test_a_run_goes_by_the_new_name_and_scores_with_the_new_model(job: RetrainedJob, environment: Environment) -> None:
     """A day that was scored stays as it is until it is run again; then it is another model's."""
     job.write_input(DAY.isoformat(), 100)
@@ -431,6 +463,9 @@ def test_rolling_back_puts_the_old_model_in_place_and_can_be_done_once_for_each_
         assert (record.outcome, record.cause) == (RetrainOutcome.ROLLED_BACK, Cause.ROLLBACK)
         assert (record.before, record.after) == (promoted.after, promoted.before)
         assert job.model.read_bytes() == old
+        shown = ledger.state("tiny").model
+        assert shown is not None
+        assert record.after == (shown.version, shown.sha256)
         with pytest.raises(ModelError, match="no promotion is in effect"):
             roll_back(ledger, spec, environment)
     assert go(job, environment).outcome is RetrainOutcome.PROMOTED

@@ -29,7 +29,7 @@ from jobs.retrain.training import TERM_SECONDS, train
 from jobs.retrain.workplace import workplace
 from jobs.settings import RetrainSettings
 from jobs.time_limit import time_limit
-from monitoring.ledger import Cause, Ledger, LockHeld, ModelId, RetrainOutcome, RetrainRecord
+from monitoring.ledger import Cause, InPlace, Ledger, LockHeld, ModelId, RetrainOutcome, RetrainRecord
 from monitoring.resources import available_cores
 from pipelines import versions
 from pipelines.cancellation import Cancellation, Cancelled
@@ -98,6 +98,7 @@ class _Turn:
             started_at=now.timestamp(),
             alerts=() if decision is None else decision.alerts,
         )
+        self._in_place: InPlace | None = None
         self._place = workplace(ledger, self._record.job, self._record.retrain_id)
 
     def go(self, cancellation: Cancellation, term_seconds: float) -> RetrainRecord:
@@ -113,7 +114,7 @@ class _Turn:
             self._place.remove()
         # Not the wall clock: it may have stepped back since the start.
         ended = replace(self._record, finished_at=self._record.started_at + monotonic() - began)
-        self._ledger.finish_retrain(ended)
+        self._ledger.finish_retrain(ended, self._in_place)
         if ended.outcome is RetrainOutcome.PROMOTED:
             prune(self._ledger, ended.job, self._file, keep=self._settings.keep)
         return ended
@@ -193,6 +194,7 @@ class _Turn:
             if cancellation.requested:
                 raise Cancelled(cancellation.reason or "cancelled")
             put_in_place(self._ledger, self._record, Move(candidate, champion, after, self._description(champion, after)))
+            self._in_place = InPlace(replace(trial.candidate, version=after.version), trial.judged)
         self._record = replace(self._record, after=after)
         if self._dry_run:
             self._end(RetrainOutcome.DRY_RUN, f"would be {'promoted' if verdict.promote else 'refused'}: {reason}")

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Row, insert, select, update
 
 from monitoring.ledger import records, schema
 from pipelines.errors import LedgerError
+from pipelines.report import HoldoutReport, ModelReport
 
 _retrains = schema.retrains
 
@@ -73,6 +74,17 @@ class RetrainRecord:
     figures: dict[str, Any] = field(default_factory=dict)
     before: ModelId | None = None
     after: ModelId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InPlace:
+    """A model that a retraining or rollback has put in place, and how it was judged: on each holdout, and of which day.
+
+    No day: on a holdout without dates.
+    """
+
+    model: ModelReport
+    judged: tuple[tuple[HoldoutReport, date | None], ...] = ()
 
 
 _ALERTS = TypeAdapter(tuple[AlertId, ...])
