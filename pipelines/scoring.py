@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -91,6 +91,11 @@ class Scorer:
             raise ModelError("the number of classes is not known before the first batch: give 'classes'")
         return class_names(self._settings, self._width)
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The feature columns, in the model's order; none before the first schema was checked."""
+        return self._columns
+
     def check_schema(self, schema: pa.Schema) -> None:
         """Raise DataError unless a file with this schema can be scored: it has the id columns and the features."""
         for name in self._input.id:
@@ -131,6 +136,19 @@ class Scorer:
             if self._batch.rows == "auto":
                 self.batch_rows = tuning.fastest(lambda size: infer(rows.slice(0, size)), available=len(rows))
             infer(rows.slice(0, self.batch_rows))
+
+    def held(self, part: Part) -> Callable[[int, int], Batch]:
+        """The part's rows in memory, to be inferred again and again: nothing of it is counted, kept or written.
+
+        The function prepares and infers the rows from `first` up to, and without, `last` as `score` would; it may be
+        called from several threads, and raises `DataError` and `ModelError` as `score` does.
+
+        Raises:
+            DataError: the part can't be read.
+
+        """
+        table = source.read(part, self._columns)
+        return lambda first, last: self._infer(_record_batch(table.slice(first, last - first), self._columns))
 
     def score(self, part: Part, cancellation: Cancellation) -> PartReport:
         """Score one part and put its predictions (and rejects) in the output folder.

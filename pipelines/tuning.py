@@ -12,7 +12,7 @@ SIZES = (256, 1024, 4096, 16_384)
 """The sizes tried, in rows."""
 
 _BUDGET_SECONDS = 0.5
-_WORTH_WHILE = 0.95
+WORTH_WHILE = 0.95
 """A larger batch must take less than this share of the time for each row: small ones take less memory."""
 
 
@@ -29,7 +29,7 @@ def fastest(infer: Callable[[int], object], *, available: int, clock: Callable[[
             break
         share = (deadline - clock()) / (len(sizes) - position)
         seconds = _seconds_for_each_row(infer, size, clock() + share, clock)
-        if seconds < best_seconds * _WORTH_WHILE:
+        if seconds < best_seconds * WORTH_WHILE:
             best, best_seconds = size, seconds
     return best
 
