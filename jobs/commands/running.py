@@ -19,7 +19,6 @@ from jobs.commands.common import (
     Json,
     SpecFile,
     SpecFiles,
-    duration,
     load_spec,
     read_environment,
 )
@@ -101,8 +100,8 @@ def schedule(
         paths=tuple(specs),
         environment=read_environment(),
         max_running=max_running or default_max_running(),
-        sync_every_seconds=duration("--sync-every", sync_every),
-        shutdown_seconds=duration("--shutdown-timeout", shutdown_timeout),
+        sync_every_seconds=_duration("--sync-every", sync_every),
+        shutdown_seconds=_duration("--shutdown-timeout", shutdown_timeout),
         log_folder=log_dir,
         listen=listen or None,
     )
@@ -137,3 +136,12 @@ def _trigger(name: str) -> Trigger:
         return Trigger(name)
     except ValueError:
         raise SpecError(f"--trigger {name!r}: must be one of {', '.join(Trigger)}") from None
+
+
+def _duration(option: str, text: str) -> float:
+    from jobs.settings import seconds
+
+    try:
+        return seconds(text)
+    except ValueError as error:
+        raise SpecError(f"{option} {text!r}: {error}") from None
