@@ -68,6 +68,7 @@ class Scorer:
         self._input = input_settings
         self._output = output_settings
         self._batch = batch_settings
+        self._reader = source.Reader()
         self._features = Features(input_settings, folder)
         self._model = model.load(model_settings, folder)
         self._columns: tuple[str, ...] = ()
@@ -119,7 +120,7 @@ class Scorer:
             Cancelled: between two batches.
 
         """
-        table = source.read(part, self._columns).slice(0, max(*tuning.SIZES, self.batch_rows))
+        table = self._reader.read(part, self._columns).slice(0, max(*tuning.SIZES, self.batch_rows))
         inputs = self._features.inputs(table)
 
         def infer(rows: int) -> Batch:
@@ -173,7 +174,7 @@ class Scorer:
         """Read, prepare and infer: the extra columns of all rows, and what became of each row."""
         cancellation.check()
         started = perf_counter()
-        table = source.read(part, list(dict.fromkeys([*self._columns, *extra_columns])))
+        table = self._reader.read(part, list(dict.fromkeys([*self._columns, *extra_columns])))
         read = perf_counter()
         inputs = self._features.inputs(table.select(list(self._columns)))
         batches = Batches(part.name, len(table), read_seconds=read - started, prepare_seconds=perf_counter() - read)
