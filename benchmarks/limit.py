@@ -20,6 +20,7 @@ from pipelines import tuning
 
 LIMIT = "limit"
 BATCH_SIZES = (512, 1024, 2048, 4096, 8192, 16_384)
+_DIFFERENCES = dict.fromkeys(("id", "prediction"), "DELTA_BINARY_PACKED")
 _FORWARD_ROWS = 262_144
 """Rows inferred at each batch size."""
 
@@ -62,12 +63,12 @@ def _forward_seconds(model: torch.nn.Module, batch_rows: int) -> float:
 
 
 def _encode_seconds(workload: Workload) -> float:
-    """For each row: id, prediction and score as zstd Parquet, in memory. Dictionaries only where values repeat."""
+    """For each row: id, prediction and score as zstd Parquet, in memory, in the encodings that were found fastest."""
     scores = np.random.default_rng(SEED).random(workload.group_rows, dtype=np.float32)
     started = perf_counter()
     for first in range(0, workload.rows, workload.group_rows):
         rows = min(workload.group_rows, workload.rows - first)
         predictions = (scores[:rows] >= 0.5).astype(np.int64)  # noqa: PLR2004  as the job decides
         table = pa.table({"id": np.arange(first, first + rows), "prediction": predictions, "score": scores[:rows]})
-        pq.write_table(table, pa.BufferOutputStream(), compression="zstd", use_dictionary=["prediction"])
+        pq.write_table(table, pa.BufferOutputStream(), compression="zstd", use_dictionary=False, column_encoding=_DIFFERENCES)
     return (perf_counter() - started) / workload.rows
