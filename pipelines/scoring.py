@@ -111,8 +111,10 @@ class Scorer:
         else:
             self._columns = self._features.columns(schema)
 
-    def warm_up(self, part: Part, cancellation: Cancellation, *, kernel_threads: int = 1) -> None:
+    def warm_up(self, part: Part, cancellation: Cancellation, *, kernel_threads: int = 1, rows: int | None = None) -> None:
         """Run the part's first rows until the model is warm, and settle `batch_rows`. Nothing of it is counted.
+
+        `rows` is how many will be scored: for few of them the best batch size is not looked for as long.
 
         Raises:
             DataError: the part can't be read, or none of its first rows is valid; another part may do.
@@ -123,16 +125,18 @@ class Scorer:
         table = self._reader.read(part, self._columns).slice(0, max(*tuning.SIZES, self.batch_rows))
         inputs = self._features.inputs(table)
 
-        def infer(rows: int) -> Batch:
+        def infer(count: int) -> Batch:
             cancellation.check()
-            return self._infer(inputs, 0, min(rows, len(table)))
+            return self._infer(inputs, 0, min(count, len(table)))
 
         with tuning.kernel_threads(kernel_threads):
             if infer(self.batch_rows).predictions is None:
-                rows = min(self.batch_rows, len(table))
-                raise DataError(f"{part.source}: none of its first {rows} rows is valid; check the feature columns")
+                tried = min(self.batch_rows, len(table))
+                raise DataError(f"{part.source}: none of its first {tried} rows is valid; check the feature columns")
             if self._batch.rows == "auto":
-                self.batch_rows = tuning.fastest(infer, available=len(table))
+                each = infer(self.batch_rows).latency_seconds / min(self.batch_rows, len(table))
+                budget = tuning.budget_seconds(part.rows if rows is None else rows, each)
+                self.batch_rows = tuning.fastest(infer, available=len(table), budget_seconds=budget)
             infer(self.batch_rows)
 
     def score(self, part: Part, cancellation: Cancellation) -> PartReport:
