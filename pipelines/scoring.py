@@ -134,7 +134,8 @@ class Scorer:
                 tried = min(self.batch_rows, len(table))
                 raise DataError(f"{part.source}: none of its first {tried} rows is valid; check the feature columns")
             if self._batch.rows == "auto":
-                each = infer(self.batch_rows).latency_seconds / min(self.batch_rows, len(table))
+                warm = infer(self.batch_rows)
+                each = (warm.prepare_seconds + warm.latency_seconds) / min(self.batch_rows, len(table))
                 budget = tuning.budget_seconds(part.rows if rows is None else rows, each)
                 self.batch_rows = tuning.fastest(infer, available=len(table), budget_seconds=budget)
             infer(self.batch_rows)

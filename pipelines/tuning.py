@@ -11,7 +11,7 @@ import torch
 SIZES = (256, 1024, 2048, 4096, 16_384)
 """The sizes tried, in rows."""
 
-_MOST_SECONDS = 0.5
+_LEAST_SECONDS, _MOST_SECONDS = 0.05, 0.5
 _SHARE = 0.1
 """Of the time that inferring all rows will take: more is not won back."""
 _WORTH_WHILE = 0.95
@@ -43,8 +43,8 @@ def fastest(
 
 
 def budget_seconds(rows: int, seconds_for_each_row: float) -> float:
-    """How long to measure for a run that will infer so many rows: a tenth of the time, half a second at most."""
-    return min(_MOST_SECONDS, _SHARE * rows * seconds_for_each_row)
+    """How long to measure for a run that will infer so many rows: a tenth of the time, within bounds."""
+    return min(_MOST_SECONDS, max(_LEAST_SECONDS, _SHARE * rows * seconds_for_each_row))
 
 
 @contextmanager
