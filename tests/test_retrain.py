@@ -291,7 +291,7 @@ def test_a_training_that_ignores_every_request_is_killed_with_all_that_it_starte
     job.write_trainer(STUBBORN)
     with cancelled_when(job.folder / "pids") as cancellation:
         record = go(job, environment, cancellation=cancellation)
-    assert record.outcome is RetrainOutcome.FAILED
+    assert record.outcome is RetrainOutcome.STOPPED
     assert "training was stopped: stopped by SIGTERM" in (record.reason or "")
     pids = [int(pid) for pid in (job.folder / "pids").read_text().split()]
     assert len(pids) == 2
@@ -382,7 +382,7 @@ def test_a_job_without_the_section_cannot_be_retrained(job: RetrainedJob, enviro
 
 
 def test_a_dead_retraining_is_settled_by_whoever_looks(job: RetrainedJob, environment: Environment) -> None:
-    """What it left is removed, and the ledger says that it failed."""
+    """What it left is removed, and the ledger says that nobody knows how it would have ended."""
     go(job, environment, dry_run=True)
     with Ledger.open(environment.ledger) as ledger:
         (before,) = ledger.retrains("tiny")
@@ -395,9 +395,9 @@ def test_a_dead_retraining_is_settled_by_whoever_looks(job: RetrainedJob, enviro
             assert ledger.retrains("tiny", limit=1)[0].outcome is None, "it lives"
         settled_state(ledger, "tiny")
         record = ledger.retrains("tiny", limit=1)[0]
-    assert (record.outcome, record.reason) == (RetrainOutcome.FAILED, DEAD)
+    assert (record.outcome, record.reason) == (RetrainOutcome.STOPPED, DEAD)
     assert job.leftovers() == []
-    assert counted(environment, "failed") == 1
+    assert counted(environment, "stopped") == 1
 
 
 def test_what_became_of_a_dead_one_is_told_by_the_model_that_lies_there(job: RetrainedJob, environment: Environment) -> None:
@@ -418,7 +418,7 @@ def test_what_became_of_a_dead_one_is_told_by_the_model_that_lies_there(job: Ret
         job.model.write_bytes(content)
         settled_state(ledger, "tiny")
         outcomes = [record.outcome for record in ledger.retrains("tiny")]
-        assert outcomes == [RetrainOutcome.FAILED, RetrainOutcome.ROLLED_BACK, RetrainOutcome.PROMOTED]
+        assert outcomes == [RetrainOutcome.STOPPED, RetrainOutcome.ROLLED_BACK, RetrainOutcome.PROMOTED]
         assert "better; the process died right after it had switched the model" in str(ledger.retrains("tiny")[-1].reason)
 
 

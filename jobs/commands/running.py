@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import redirect_stdout
 from datetime import datetime
@@ -93,6 +94,7 @@ def schedule(
     log_json: Annotated[bool, typer.Option("--log-json", help="Log events as JSON, one a line.")] = False,
 ) -> None:
     """Run jobs when their schedules say so, until SIGTERM. SIGHUP reads changed job files at once."""
+    from jobs.environment import alerts_token
     from jobs.schedule import serve
     from jobs.scheduler.settings import Settings, default_max_running
 
@@ -104,6 +106,7 @@ def schedule(
         shutdown_seconds=_duration("--shutdown-timeout", shutdown_timeout),
         log_folder=log_dir,
         listen=listen or None,
+        alerts_token=alerts_token(os.environ),
     )
     serve(settings, stream=sys.stderr, log_json=log_json)
 

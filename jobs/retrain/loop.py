@@ -99,6 +99,7 @@ class _Turn:
             alerts=() if decision is None else decision.alerts,
         )
         self._in_place: InPlace | None = None
+        self._late = ""
         self._place = workplace(ledger, self._record.job, self._record.retrain_id)
 
     def go(self, cancellation: Cancellation, term_seconds: float) -> RetrainRecord:
@@ -106,9 +107,9 @@ class _Turn:
         began = monotonic()
         self._ledger.start_retrain(self._record)
         limit = self._settings.timeout
-        late = f"timeout: training and comparing took longer than retrain.timeout ({limit:g} s)"
+        self._late = f"timeout: training and comparing took longer than retrain.timeout ({limit:g} s)"
         try:
-            with time_limit(limit, cancellation, reason=late):
+            with time_limit(limit, cancellation, reason=self._late):
                 self._execute(cancellation, term_seconds)
         finally:
             self._place.remove()
@@ -124,6 +125,9 @@ class _Turn:
             self._attempt(cancellation, term_seconds)
         except LedgerError:
             raise  # there is nowhere to record a failure
+        except Cancelled as error:
+            late = cancellation.reason == self._late  # that is the training's own doing; to be stopped is not
+            self._end(RetrainOutcome.FAILED if late else RetrainOutcome.STOPPED, str(error))
         except BatchgaugeError as error:
             self._end(RetrainOutcome.FAILED, str(error))
         except OSError as error:

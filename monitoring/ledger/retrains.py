@@ -21,12 +21,14 @@ class RetrainOutcome(StrEnum):
     """How a retraining ended.
 
     promoted: the candidate is in use; refused: it isn't good enough; failed: there is none, or none that can be judged;
-    dry_run: it was only looked at; rolled_back: nothing was trained, the model of before was put back.
+    stopped: nobody knows, since it was asked to end, or its process died; dry_run: it was only looked at;
+    rolled_back: nothing was trained, the model of before was put back.
     """
 
     PROMOTED = "promoted"
     REFUSED = "refused"
     FAILED = "failed"
+    STOPPED = "stopped"
     DRY_RUN = "dry_run"
     ROLLED_BACK = "rolled_back"
 
