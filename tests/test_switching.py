@@ -41,7 +41,7 @@ def test_killed_before_any_of_its_steps_one_model_is_in_place_and_the_ledger_say
         assert trial["leftovers"] == []
         assert trial["kept"] in (None, True), "what is kept is whole"
         assert trial["outcome"] == ("promoted" if trial["model"] == "new" else "stopped")
-        assert trial["failed"] == (trial["model"] == "old")
+        assert trial["stopped"] == (trial["model"] == "old")
         if trial["model"] == "new":
             assert (trial["kept"], trial["described"]) == (True, True)
 
