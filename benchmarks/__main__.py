@@ -14,7 +14,7 @@ from benchmarks.figures import FIGURES, result
 from benchmarks.machine import OtherWork
 from pipelines.errors import BatchgaugeError
 
-ROWS, ROUNDS = 2_097_152, 9
+ROWS, ROUNDS = 4_194_304, 7
 
 
 def main(arguments: Sequence[str]) -> int:

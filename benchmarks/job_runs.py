@@ -24,10 +24,10 @@ class RunFailed(BatchgaugeError):  # noqa: N818  it says what happened
     """A run that was to be timed did not end well."""
 
 
-def monitored(workload: Workload, gateway: str) -> Contender:
+def monitored(workload: Workload, gateway: str, name: str = MONITORED) -> Contender:
     """Everything on: a record of every batch, the ledger, a push every second and one at the end."""
     settings = "batch.rows and workers auto; ledger, batch records, a push every second to a real Pushgateway"
-    return _contender(workload, MONITORED, settings, keep_runs=60, gateway=gateway)
+    return _contender(workload, name, settings, keep_runs=60, gateway=gateway)
 
 
 def unmonitored(workload: Workload) -> Contender:
@@ -40,10 +40,11 @@ def _contender(workload: Workload, name: str, settings: str, *, keep_runs: int, 
     job = workload.job(name, keep_runs=keep_runs)
     ledger = workload.folder / f"{name} state" / "ledger.db"
     environment = read({"BATCHGAUGE_LEDGER": str(ledger), "BATCHGAUGE_GATEWAY": gateway})
-    return Contender(name, settings, lambda: _run(job, environment))
+    return Contender(name, settings, lambda: finished(job, environment))
 
 
-def _run(job: Path, environment: Environment) -> Timing:
+def finished(job: Path, environment: Environment) -> Timing:
+    """One run of the job, all rows scored again. Raises RunFailed unless it ended well."""
     started = perf_counter()
     result = run(RunRequest(load(job), environment, rescore=True), observer=Silent(), cancellation=Cancellation())
     elapsed = perf_counter() - started

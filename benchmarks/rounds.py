@@ -13,12 +13,13 @@ import pyarrow as pa
 class Timing:
     """One run, in seconds: `scoring` from the first read to the last durable write, `elapsed` with all around it.
 
-    `batch_rows` is the batch size, where one was settled on.
+    `batch_rows` is the batch size, where one was settled on; `peak_bytes` the most memory, where it was measured.
     """
 
     scoring: float
     elapsed: float
     batch_rows: int | None = None
+    peak_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from benchmarks import machine
 from benchmarks.figures import Result
 from benchmarks.rounds import Timings
 
-_HEAD = ("figure", "what", "median", "min – max", "compared with")
+_HEAD = ("figure", "what", "reach", "median", "min – max", "compared with")
 
 
 def as_text(results: Sequence[Result]) -> str:
@@ -37,6 +37,7 @@ def as_json(results: Sequence[Result], timings: Timings, *, rows: int, rounds: i
                 "scoring_seconds": [timing.scoring for timing in found],
                 "elapsed_seconds": [timing.elapsed for timing in found],
                 "batch_rows": [timing.batch_rows for timing in found],
+                "peak_bytes": [timing.peak_bytes for timing in found],
             }
             for contender, found in timings.items()
         },
@@ -47,6 +48,7 @@ def _figure(one: Result) -> dict[str, Any]:
     return {
         "meaning": one.figure.meaning,
         "span": one.figure.span,
+        "reach": one.figure.reach,
         "measured": one.measured.label,
         "against": one.against.label,
         "median": one.median,
@@ -58,7 +60,7 @@ def _figure(one: Result) -> dict[str, Any]:
 
 def _cells(one: Result) -> tuple[str, ...]:
     spread = f"{_ratio(min(one.ratios))} – {_ratio(max(one.ratios))}"
-    return one.figure.name, one.figure.meaning, _ratio(one.median), spread, one.against.label
+    return one.figure.name, one.figure.meaning, one.figure.reach, _ratio(one.median), spread, one.against.label
 
 
 def _ratio(value: float) -> str:

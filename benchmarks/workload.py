@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +19,16 @@ CLASSES = (0, 1)
 
 _GROUP_ROWS = 131_072
 _LEAST_GROUPS = 8
+_SIDE, _PATCH = 32, 8
+PIXELS = _SIDE * _SIDE
 
 _JOB = """
 [job]
 name = "{name}"
 
 [model]
-factory = "benchmarks.workload:mlp"
-weights = "mlp.safetensors"
+factory = "benchmarks.workload:{model}"
+weights = "{model}.safetensors"
 device = "cpu"
 task = "binary"
 classes = [0, 1]
@@ -33,8 +36,8 @@ classes = [0, 1]
 [input]
 path = "input"
 id = ["id"]
-features = ["feature_*"]
-part_rows = {group_rows}
+{features}
+part_rows = {part_rows}
 
 [output]
 path = "scored/{name}"
@@ -48,59 +51,184 @@ every = "1s"
 
 
 @dataclass(frozen=True, slots=True)
+class Shape:
+    """What the rows of a workload look like. `columns` of float32, or one list column of `PIXELS` uint8.
+
+    `rows_divisor`: so many times fewer rows than the usual ones, for about as much work.
+    """
+
+    name: str = "mlp"
+    model: str = "mlp"
+    columns: int = WIDTH
+    images: bool = False
+    compression: str = "zstd"
+    group_rows: int = _GROUP_ROWS
+    files: int = 1
+    rows_divisor: int = 1
+
+
+USUAL = Shape()
+DEEP_MLP = Shape("MLP 32-1024-1024-2", model="wide_mlp", group_rows=8_192, rows_divisor=32)
+TRANSFORMER = Shape("transformer on patches", model="transformer", images=True, group_rows=512, rows_divisor=1_024)
+ODD_SHAPES = (
+    Shape("4 columns", model="mlp_of_4", columns=4),
+    Shape("1,000 columns", model="mlp_of_1000", columns=1_000, group_rows=8_192, rows_divisor=32),
+    Shape("images", model="mlp_of_images", images=True, group_rows=16_384, rows_divisor=16),
+    Shape("row groups of 1,024", group_rows=1_024, rows_divisor=4),
+    Shape("row groups of 1 Mi", group_rows=2**20),
+    Shape("256 files", files=256, rows_divisor=2),
+    Shape("snappy", compression="snappy"),
+    Shape("uncompressed", compression="none"),
+)
+
+
+@dataclass(frozen=True, slots=True)
 class Workload:
-    """One Parquet file of `rows` rows in row groups of `group_rows`, a model, and where each contender writes."""
+    """Parquet files of `rows` rows together in row groups of `group_rows`, a model, and where each contender writes."""
 
     folder: Path
     rows: int
     group_rows: int
+    shape: Shape = USUAL
 
     @property
     def input(self) -> Path:
-        """The file to score: `id` int64, 32 features float32, zstd."""
-        return self.folder / "input" / "rows.parquet"
+        """The file to score, or the first one: `id` int64, and the features."""
+        return self.inputs[0]
+
+    @property
+    def inputs(self) -> tuple[Path, ...]:
+        """All files to score."""
+        names = ["rows.parquet", *(f"rows {number}.parquet" for number in range(1, self.shape.files))]
+        return tuple(self.folder / "input" / name for name in names)
 
     def output(self, contender: str) -> Path:
         """The folder that a contender writes to."""
         return self.folder / "scored" / contender
 
-    def job(self, name: str, *, keep_runs: int) -> Path:
+    def job(self, name: str, *, keep_runs: int, part_rows: int | None = None) -> Path:
         """A new job file for batchgauge, with its own defaults wherever there is a choice."""
         path = self.folder / f"{name}.toml"
-        path.write_text(_JOB.format(name=name, group_rows=self.group_rows, keep_runs=keep_runs))
+        features = f'features = ["image"]\nshape = [{PIXELS}]' if self.shape.images else 'features = ["feature_*"]'
+        path.write_text(
+            _JOB.format(
+                name=name,
+                model=self.shape.model,
+                features=features,
+                part_rows=part_rows or max(self.group_rows, min(_GROUP_ROWS, -(-self.rows // _LEAST_GROUPS))),
+                keep_runs=keep_runs,
+            )
+        )
         return path
 
     def model(self) -> torch.nn.Module:
         """The model with its weights, for those who load it by hand."""
-        model = mlp()
-        model.load_state_dict(load_file(self.folder / "mlp.safetensors"))
+        model = _new_model(self.shape)
+        model.load_state_dict(load_file(self.folder / f"{self.shape.model}.safetensors"))
         return model.eval()
 
+    def batch(self, rows: int) -> torch.Tensor:
+        """A batch of random rows as the model takes them, in the layout that is cheapest to fill."""
+        generator = torch.Generator().manual_seed(SEED)
+        if self.shape.images:
+            return torch.randint(256, (rows, PIXELS), generator=generator).float()
+        return torch.randn(self.shape.columns, rows, generator=generator).T
 
-def mlp() -> torch.nn.Module:
+
+def mlp(width: int = WIDTH, hidden: int = 64) -> torch.nn.Module:
     """The model, 32-64-64-2: so small that reading costs as much as inferring."""
     return torch.nn.Sequential(
-        torch.nn.Linear(WIDTH, 64), torch.nn.ReLU(), torch.nn.Linear(64, 64), torch.nn.ReLU(), torch.nn.Linear(64, 2)
+        torch.nn.Linear(width, hidden),
+        torch.nn.ReLU(),
+        torch.nn.Linear(hidden, hidden),
+        torch.nn.ReLU(),
+        torch.nn.Linear(hidden, 2),
     )
 
 
-def make(folder: Path, rows: int) -> Workload:
+def mlp_of_4() -> torch.nn.Module:
+    """The same for 4 columns."""
+    return mlp(4)
+
+
+def mlp_of_1000() -> torch.nn.Module:
+    """The same for 1,000 columns."""
+    return mlp(1_000)
+
+
+def mlp_of_images() -> torch.nn.Module:
+    """The same for images."""
+    return mlp(PIXELS)
+
+
+def wide_mlp() -> torch.nn.Module:
+    """32-1024-1024-2: inferring is nearly all there is to do."""
+    return mlp(hidden=1_024)
+
+
+class Transformer(torch.nn.Module):
+    """Four layers over the 16 patches, 8 × 8 each, of an image of 32 × 32."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        width = 128
+        self.first = torch.nn.Linear(_PATCH * _PATCH, width)
+        layer = torch.nn.TransformerEncoderLayer(width, nhead=4, dim_feedforward=4 * width, batch_first=True)
+        self.layers = torch.nn.TransformerEncoder(layer, num_layers=4)
+        self.last = torch.nn.Linear(width, 2)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Logits `[N, 2]` of pixels `[N, 1024]`, 0 to 255."""
+        side = _SIDE // _PATCH
+        patches = (
+            (pixels / 255).reshape(-1, side, _PATCH, side, _PATCH).transpose(2, 3).reshape(-1, side * side, _PATCH * _PATCH)
+        )
+        logits: torch.Tensor = self.last(self.layers(self.first(patches)).mean(dim=1))
+        return logits
+
+
+def transformer() -> torch.nn.Module:
+    """The transformer."""
+    return Transformer()
+
+
+def _new_model(shape: Shape) -> torch.nn.Module:
+    model: torch.nn.Module = globals()[shape.model]()
+    return model
+
+
+def make(folder: Path, rows: int, shape: Shape = USUAL) -> Workload:
     """Write data and model. A tiny input too has several row groups, so that there is work for every worker."""
-    workload = Workload(folder, rows, min(_GROUP_ROWS, -(-rows // _LEAST_GROUPS)))
+    rows = max(shape.files, rows // shape.rows_divisor)
+    workload = Workload(folder, rows, min(shape.group_rows, -(-rows // _LEAST_GROUPS)), shape)
     with torch.random.fork_rng():
         torch.manual_seed(SEED)
-        save_file(mlp().state_dict(), folder / "mlp.safetensors")
-    _write_rows(workload)
+        save_file(_new_model(shape).state_dict(), folder / f"{shape.model}.safetensors")
+    (folder / "input").mkdir()
+    generator = np.random.default_rng(SEED)
+    bounds = [rows * number // shape.files for number in range(shape.files + 1)]
+    for path, ends in zip(workload.inputs, pairwise(bounds), strict=True):
+        _write_rows(workload, path, ends, generator)
     return workload
 
 
-def _write_rows(workload: Workload) -> None:
+def _write_rows(workload: Workload, path: Path, bounds: tuple[int, int], generator: np.random.Generator) -> None:
     """Row group by row group. No dictionaries: hardly a value is there twice, and with them nobody is fast."""
-    generator = np.random.default_rng(SEED)
-    schema = pa.schema([("id", pa.int64()), *((name, pa.float32()) for name in FEATURES)])
-    workload.input.parent.mkdir()
-    with pq.ParquetWriter(workload.input, schema, compression="zstd", use_dictionary=False) as writer:
-        for first in range(0, workload.rows, workload.group_rows):
-            rows = min(workload.group_rows, workload.rows - first)
-            values = generator.standard_normal((WIDTH, rows), dtype=np.float32)
-            writer.write_table(pa.table([pa.array(np.arange(first, first + rows)), *map(pa.array, values)], schema=schema))
+    shape = workload.shape
+    if shape.images:
+        features = [pa.field("image", pa.list_(pa.uint8(), PIXELS))]
+    else:
+        features = [pa.field(f"feature_{number}", pa.float32()) for number in range(shape.columns)]
+    schema = pa.schema([("id", pa.int64()), *features])
+    with pq.ParquetWriter(path, schema, compression=shape.compression, use_dictionary=False) as writer:
+        for first in range(*bounds, workload.group_rows):
+            rows = min(workload.group_rows, bounds[1] - first)
+            columns = _features(shape, rows, generator)
+            writer.write_table(pa.table([pa.array(np.arange(first, first + rows)), *columns], schema=schema))
+
+
+def _features(shape: Shape, rows: int, generator: np.random.Generator) -> list[pa.Array]:
+    if shape.images:
+        pixels = generator.integers(256, size=rows * PIXELS, dtype=np.uint8)
+        return [pa.FixedSizeListArray.from_arrays(pa.array(pixels), PIXELS)]
+    return [pa.array(values) for values in generator.standard_normal((shape.columns, rows), dtype=np.float32)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from platformdirs import user_state_path
@@ -14,6 +14,8 @@ from monitoring.state import Destination
 from pipelines.errors import PushError, SpecError
 
 PREFIX = "BATCHGAUGE_"
+SCHEDULERS_OWN = frozenset({f"{PREFIX}ALERTS_TOKEN", f"{PREFIX}ALERTS_TOKEN_FILE"})
+"""Variables that no run has a use for: they are not handed on to one."""
 SHORTEST_TOKEN = 16
 
 VARIABLES: dict[str, str] = {
@@ -41,7 +43,6 @@ class Environment:
     textfile: str | None
     ca_file: str | None
     credentials: Credentials
-    alerts_token: str | None = field(default=None, repr=False)
 
     @property
     def ledger_file(self) -> Path:
@@ -76,7 +77,6 @@ def read(variables: Mapping[str, str]) -> Environment:
         textfile=variables.get(f"{PREFIX}TEXTFILE"),
         ca_file=variables.get(f"{PREFIX}CA_FILE"),
         credentials=_credentials(variables),
-        alerts_token=_alerts_token(variables),
     )
 
 
@@ -106,7 +106,11 @@ def _credentials(variables: Mapping[str, str]) -> Credentials:
     return Credentials(username=username, password=password, bearer=bearer)
 
 
-def _alerts_token(variables: Mapping[str, str]) -> str | None:
+def alerts_token(variables: Mapping[str, str]) -> str | None:
+    """What Alertmanager must show; None when nobody's alerts are taken. Only the scheduler has a use for it.
+
+    Raises `SpecError` when it can't be read, or can be guessed.
+    """
     token = _secret(variables, "ALERTS_TOKEN")
     if token is not None and len(token) < SHORTEST_TOKEN:
         raise SpecError(

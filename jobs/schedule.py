@@ -33,7 +33,7 @@ def served(daemon: Daemon, ledger: Ledger, settings: Settings, log: Log) -> Iter
     if settings.listen is None:
         yield None
         return
-    token = settings.environment.alerts_token
+    token = settings.alerts_token
     with listening(settings.listen) as listener:
         pages = application(daemon, ledger, token=token, loopback_only=is_loopback(listener), log=log)
         with serving(pages, listener) as url:

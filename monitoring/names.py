@@ -193,7 +193,13 @@ EVALUATED = _metric(
     "quality", "gauge", "model_evaluated_timestamp_seconds", "When the model was last judged on this holdout.", "holdout"
 )
 MODEL_INFO = _metric(
-    "quality", "gauge", "model_info", "The model that last ran, as labels; always 1.", "version", "sha256", "format"
+    "quality",
+    "gauge",
+    "model_info",
+    "The model that last ran, or was put in place since, as labels; always 1.",
+    "version",
+    "sha256",
+    "format",
 )
 
 # Thresholds, from the job file, so that one set of alert rules serves every job.

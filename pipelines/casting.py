@@ -1,4 +1,4 @@
-"""Arrow columns as numbers, cast once, and what is wrong with them, as codes. Pure."""
+"""Arrow columns as numbers, and what is wrong with them, as codes. Pure."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def plain(column: pa.Array) -> pa.Array:
     return column
 
 
-def cast(column: pa.Array, name: str, out: Array) -> Codes | None:
-    """Write a column of numbers into `out` [N], cast to its dtype (float32, float64 or int64); null becomes 0.
+def numbers(column: pa.Array, name: str, dtype: np.dtype[Any]) -> tuple[Array, Codes | None]:
+    """The values [N] of a column of numbers, safe to cast to `dtype` (float32, float64 or int64); null becomes 0.
 
-    Returns int8 [N]: null for a null and, where `out` can't show them, NaN and infinity; None if there are no such
-    values. Out of range for float32 is infinity, as the cast has it.
+    With them int8 [N]: null for a null and, where `dtype` can't show them, NaN and infinity; None if there are no such
+    values. Out of range for float32 becomes infinity in the cast.
 
     Raises:
-        UnreadableError: `out` is int64 and a value is a fraction, or too large.
+        UnreadableError: `dtype` is int64 and a value is a fraction, or too large.
 
     """
     column = plain(column)
@@ -60,15 +60,13 @@ def cast(column: pa.Array, name: str, out: Array) -> Codes | None:
     if column.null_count:
         flaws = np.where(column.is_null().to_numpy(zero_copy_only=False), NULL, np.int8(0))
     values = _numbers(column)
-    if out.dtype == np.int64 and values.dtype != np.int64:
+    if dtype == np.int64 and values.dtype != np.int64:
         found = float_flaws(values)
         if found is not None:
             flaws = found if flaws is None else worst(flaws, found)
             values = np.where(found == 0, values, values.dtype.type(0))
         _check_integers(values, name)
-    with np.errstate(over="ignore"):
-        np.copyto(out, values, casting="unsafe")
-    return flaws
+    return values, flaws
 
 
 def float_flaws(values: Array) -> Codes | None:
@@ -80,6 +78,24 @@ def float_flaws(values: Array) -> Codes | None:
         if np.isfinite(values.sum()):
             return None
     return np.where(np.isnan(values), NAN, np.where(np.isinf(values), INFINITY, np.int8(0)))
+
+
+def row_flaws(block: Array, *, axis: int) -> Codes | None:
+    """The worst of NaN and infinity in each row of a block that has a row's values along `axis`; None if there are none.
+
+    Finite values may add up to infinity: the sums only say which few rows to look at.
+    """
+    if block.dtype.kind != "f":
+        return None
+    with np.errstate(over="ignore", invalid="ignore"):
+        suspects = np.flatnonzero(~np.isfinite(block.sum(axis=axis)))
+    if not suspects.size:
+        return None
+    values = block.take(suspects, axis=1 - axis)
+    flaws = np.zeros(block.shape[1 - axis], np.int8)
+    flaws[suspects] = np.where(np.isinf(values).any(axis=axis), INFINITY, np.int8(0))
+    flaws[suspects[np.isnan(values).any(axis=axis)]] = NAN
+    return flaws if flaws.any() else None
 
 
 def worst(*codes: Codes) -> Codes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import date
 
 from pipelines.settings import HoldoutSettings
 from pipelines.source import InputFile
@@ -10,7 +11,11 @@ from pipelines.source import InputFile
 
 @dataclass(frozen=True, slots=True)
 class Exam:
-    """A holdout, and the files of it that the models are asked about, a group for each day."""
+    """A holdout, and the files of it that the models are asked about: a group for each day, the newest first.
+
+    `newest` is that day; None for a holdout without dates, all of whose files are one group.
+    """
 
     holdout: HoldoutSettings
     days: tuple[tuple[InputFile, ...], ...]
+    newest: date | None = None

@@ -15,7 +15,7 @@ from torch.nn.parameter import is_lazy
 
 from pipelines import archive, entrypoint, versions
 from pipelines.errors import ModelError
-from pipelines.features import Inputs
+from pipelines.inputs import Inputs
 from pipelines.report import ModelReport
 from pipelines.settings import ModelSettings
 

@@ -218,10 +218,10 @@ class Pipeline:
         return Path(self._settings.output.path) / name
 
     def _warm_up(self, scorer: Scorer, parts: tuple[Part, ...]) -> None:
-        engine = self._engine(len(parts))
+        threads, rows = self._engine(len(parts)).threads_per_worker, sum(part.rows for part in parts)
         for part in parts:
             try:
-                scorer.warm_up(part, self._cancellation, kernel_threads=engine.threads_per_worker)
+                scorer.warm_up(part, self._cancellation, kernel_threads=threads, rows=rows)
             except DataError:
                 continue  # scoring it will say so, with its rows counted
             self.batch_rows = scorer.batch_rows

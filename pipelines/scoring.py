@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -16,9 +16,10 @@ import pyarrow as pa
 from pipelines import model, sink, source, tuning
 from pipelines.batches import Batch, Batches
 from pipelines.cancellation import Cancellation
-from pipelines.casting import REASONS
+from pipelines.casting import REASONS, Codes
 from pipelines.errors import DataError, ModelError
 from pipelines.features import Features
+from pipelines.inputs import PartInputs
 from pipelines.predictions import class_names, decode
 from pipelines.report import ModelReport, PartReport, Reason
 from pipelines.settings import BatchSettings, ClassName, InputSettings, ModelSettings, OutputSettings
@@ -67,6 +68,7 @@ class Scorer:
         self._input = input_settings
         self._output = output_settings
         self._batch = batch_settings
+        self._reader = source.Reader()
         self._features = Features(input_settings, folder)
         self._model = model.load(model_settings, folder)
         self._columns: tuple[str, ...] = ()
@@ -91,6 +93,11 @@ class Scorer:
             raise ModelError("the number of classes is not known before the first batch: give 'classes'")
         return class_names(self._settings, self._width)
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The feature columns, in the model's order; none before the first schema was checked."""
+        return self._columns
+
     def check_schema(self, schema: pa.Schema) -> None:
         """Raise DataError unless a file with this schema can be scored: it has the id columns and the features."""
         for name in self._input.id:
@@ -109,8 +116,10 @@ class Scorer:
         else:
             self._columns = self._features.columns(schema)
 
-    def warm_up(self, part: Part, cancellation: Cancellation, *, kernel_threads: int = 1) -> None:
+    def warm_up(self, part: Part, cancellation: Cancellation, *, kernel_threads: int = 1, rows: int | None = None) -> None:
         """Run the part's first rows until the model is warm, and settle `batch_rows`. Nothing of it is counted.
+
+        `rows` is how many will be scored: for few of them the best batch size is not looked for as long.
 
         Raises:
             DataError: the part can't be read, or none of its first rows is valid; another part may do.
@@ -118,19 +127,36 @@ class Scorer:
             Cancelled: between two batches.
 
         """
+        table = self._reader.read(part, self._columns).slice(0, max(*tuning.SIZES, self.batch_rows))
+        inputs = self._features.inputs(table)
 
-        def infer(batch: pa.RecordBatch) -> Any:
+        def infer(count: int) -> Batch:
             cancellation.check()
-            return self._infer(batch)
+            return self._infer(inputs, 0, min(count, len(table)))
 
-        rows = _record_batch(source.read(part, self._columns).slice(0, max(*tuning.SIZES, self.batch_rows)), self._columns)
-        first = rows.slice(0, self.batch_rows)
         with tuning.kernel_threads(kernel_threads):
-            if infer(first).predictions is None:
-                raise DataError(f"{part.source}: none of its first {len(first)} rows is valid; check the feature columns")
+            if infer(self.batch_rows).predictions is None:
+                tried = min(self.batch_rows, len(table))
+                raise DataError(f"{part.source}: none of its first {tried} rows is valid; check the feature columns")
             if self._batch.rows == "auto":
-                self.batch_rows = tuning.fastest(lambda size: infer(rows.slice(0, size)), available=len(rows))
-            infer(rows.slice(0, self.batch_rows))
+                warm = infer(self.batch_rows)
+                each = (warm.prepare_seconds + warm.latency_seconds) / min(self.batch_rows, len(table))
+                budget = tuning.budget_seconds(part.rows if rows is None else rows, each)
+                self.batch_rows = tuning.fastest(infer, available=len(table), budget_seconds=budget)
+            infer(self.batch_rows)
+
+    def held(self, part: Part) -> Callable[[int, int], Batch]:
+        """The part's rows in memory, to be inferred again and again: nothing of it is counted, kept or written.
+
+        The function prepares and infers the rows from `first` up to, and without, `last` as `score` would; it may be
+        called from several threads, and raises `DataError` and `ModelError` as `score` does.
+
+        Raises:
+            DataError: the part can't be read.
+
+        """
+        inputs = self._features.inputs(self._reader.read(part, self._columns))
+        return lambda first, last: self._infer(inputs, first, last)
 
     def score(self, part: Part, cancellation: Cancellation) -> PartReport:
         """Score one part and put its predictions (and rejects) in the output folder.
@@ -161,42 +187,45 @@ class Scorer:
 
         """
         table, batches = self._run(part, extra_columns, cancellation)
-        scored = batches.reasons() == 0
-        rejected = {str(reason): rows for reason, rows in batches.rejected().items()}
+        reasons = batches.reasons()
+        rows = np.arange(len(table)) if reasons is None else np.flatnonzero(reasons == 0)
+        rejected = {str(reason): count for reason, count in batches.rejected().items()}
         seconds = sum(batches.stage_seconds().values())
-        return ScoredPart(table.filter(pa.array(scored)), np.flatnonzero(scored), batches.predicted(), rejected, seconds)
+        return ScoredPart(_scored(table, reasons), rows, batches.predicted(), rejected, seconds)
 
     def _run(self, part: Part, extra_columns: Sequence[str], cancellation: Cancellation) -> tuple[pa.Table, Batches]:
         """Read, prepare and infer: the extra columns of all rows, and what became of each row."""
         cancellation.check()
         started = perf_counter()
-        table = source.read(part, list(dict.fromkeys([*self._columns, *extra_columns])))
-        batches = Batches(part.name, read_seconds=perf_counter() - started)
-        for offset in range(0, len(table), self.batch_rows):
+        table = self._reader.read(part, list(dict.fromkeys([*self._columns, *extra_columns])))
+        read = perf_counter()
+        inputs = self._features.inputs(table.select(list(self._columns)))
+        batches = Batches(part.name, len(table), read_seconds=read - started, prepare_seconds=perf_counter() - read)
+        for first in range(0, len(table), self.batch_rows):
             cancellation.check()
-            rows = _record_batch(table.slice(offset, self.batch_rows), self._columns)
-            batch = self._infer(rows)
-            if self._input.invalid_rows == "fail" and batch.input_flaws:
-                raise self._invalid(part, rows, offset, batch)
-            batches.add(batch, keep_probabilities="probabilities" in self._output.columns)
+            batch = self._infer(inputs, first, min(first + self.batch_rows, len(table)))
+            if self._input.invalid_rows == "fail" and batch.reasons is not None:
+                raise self._invalid(part, table, first, batch.reasons)
+            batches.add(first, batch)
         return table.select(list(extra_columns)), batches
 
-    def _infer(self, rows: pa.RecordBatch) -> Batch:
+    def _infer(self, inputs: PartInputs, first: int, last: int) -> Batch:
         started = perf_counter()
-        prepared = self._features.prepare(rows)
-        valid = int(np.count_nonzero(prepared.reasons == 0))
+        prepared = inputs.prepare(first, last)
         ready = perf_counter()
-        if not valid:
+        if not prepared.valid:
             return Batch(prepared.reasons, None, ready - started, 0.0)
-        predictions = decode(self._model.forward(prepared.inputs), self._settings, valid)
-        self._width = predictions.probabilities.shape[1]
+        output = self._model.forward(prepared.inputs)
+        predictions = decode(output, self._settings, prepared.valid, probabilities="probabilities" in self._output.columns)
+        self._width = predictions.classes
         return Batch(prepared.reasons, predictions, ready - started, perf_counter() - ready)
 
-    def _invalid(self, part: Part, rows: pa.RecordBatch, offset: int, batch: Batch) -> DataError:
-        first = int(np.argmax(batch.reasons > 0))
-        reason, column = REASONS[batch.reasons[first]], self._features.first_flaw(rows, first)
+    def _invalid(self, part: Part, table: pa.Table, first: int, reasons: Codes) -> DataError:
+        flawed = int(np.argmax(reasons > 0))
+        row, reason = first + flawed, REASONS[reasons[flawed]]
+        column = self._features.first_flaw(table.select(list(self._columns)), row)
         return DataError(
-            f"{part.source}, row {part.first_row + offset + first} (from 0), column {column!r}: {reason}; "
+            f"{part.source}, row {part.first_row + row} (from 0), column {column!r}: {reason}; "
             'mend the row, or set invalid_rows = "reject"'
         )
 
@@ -205,10 +234,10 @@ class Scorer:
         folder = Path(self._output.path)
         path = folder / part.name
         sink.write_part(
-            sink.signed(self._predictions_table(table.filter(pa.array(reasons == 0)), batches), part.source),
+            sink.signed(self._predictions_table(_scored(table, reasons), batches), part.source),
             path,
             compression=self._output.compression,
-            rejects=_rejects_table(table, reasons, part) if reasons.any() else None,
+            rejects=None if reasons is None else _rejects_table(table, reasons, part),
             rejects_path=sink.rejects_path(path, folder),
         )
 
@@ -216,8 +245,8 @@ class Scorer:
         names = pa.array(class_names(self._settings, self._width), None if self._settings.classes else pa.int64())
         columns = {
             "prediction": lambda: names.take(pa.array(batches.predicted())),
-            "score": lambda: pa.array(batches.score().astype(self._float)),
-            "probabilities": lambda: _lists(batches.probabilities().astype(self._float)),
+            "score": lambda: pa.array(batches.score().astype(self._float, copy=False)),
+            "probabilities": lambda: _lists(batches.probabilities().astype(self._float, copy=False)),
         }
         for name in self._output.columns:
             ids = ids.append_column(name, columns[name]())
@@ -241,12 +270,9 @@ class Scorer:
         )
 
 
-def _record_batch(table: pa.Table, columns: Sequence[str]) -> pa.RecordBatch:
-    """These columns of one row or more, as one batch: no copy unless a column is in several chunks."""
-    batches = table.select(list(columns)).combine_chunks().to_batches()
-    if len(batches) > 1:
-        raise DataError(f"{len(table)} rows of the feature columns don't fit into one batch: set a lower batch.rows")
-    return batches[0]
+def _scored(table: pa.Table, reasons: Codes | None) -> pa.Table:
+    """The rows without a reason."""
+    return table if reasons is None else table.filter(pa.array(reasons == 0))
 
 
 def _rejects_table(table: pa.Table, reasons: np.ndarray[Any, Any], part: Part) -> pa.Table:

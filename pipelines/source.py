@@ -6,6 +6,9 @@ import glob
 import hashlib
 import os
 import stat
+import threading
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +23,8 @@ from pipelines.report import Rejection
 SUFFIXES = (".parquet", ".pq", ".parq")
 _MAGIC = b"PAR1"
 _TAIL_BYTES = 8
+_COARSEST_CLOCK_NS = 2 * 10**9
+"""FAT's: no file system's clock ticks more slowly."""
 
 
 class UnreadableError(DataError):
@@ -40,8 +45,8 @@ class Part:
     `name` is the output's posix path relative to the output folder, `source` the absolute path of the file,
     `first_row` the number of the part's first row in it (from 0).
 
-    `fingerprint` is the SHA-256 over the file's size, modification time (ns) and footer, and the range of row
-    groups. The footer has the schema, and of every column chunk its place, sizes and (with most writers) its
+    `fingerprint` is the SHA-256 over the range of row groups and the SHA-256 over the file's size, modification time
+    (ns) and footer. The footer has the schema, and of every column chunk its place, sizes and (with most writers) its
     statistics: a file that was rewritten differs in it or in its time, and the data need not be read to know.
     """
 
@@ -95,39 +100,86 @@ def plan(files: Sequence[InputFile], *, check_schema: Callable[[pa.Schema], None
     for file in files:
         rows = 0
         try:
-            footer, metadata = _footer(file.path)
+            version, metadata = _footer(file.path)
             rows = metadata.num_rows
             if rows:
                 _check_schema(file.path, metadata.schema.to_arrow_schema(), check_schema)
-            parts += _cut(file, footer, metadata, part_rows)
+            parts += _cut(file, version, metadata, part_rows)
         except (DataError, pa.ArrowException, OSError) as error:
             rejections.append(Rejection(_printable(file.path), str(error), rows))
     return Plan(tuple(parts), tuple(rejections))
 
 
-def read(part: Part, columns: Sequence[str]) -> pa.Table:
-    """The part's rows, with these columns in this order.
+class Reader(threading.local):
+    """Reads parts. Each thread keeps the file that it read last open, for its next part: a footer is parsed once."""
 
-    Raises:
-        UnreadableError: the file is gone, damaged, or not the one that was planned.
+    def __init__(self) -> None:
+        self._file: _OpenFile | None = None
 
-    """
-    where = f"{part.source}, row groups {part.first_group} to {part.last_group}"
-    path, groups = Path(part.source), range(part.first_group, part.last_group + 1)
-    try:
-        _check_unchanged(path, part)
+    def read(self, part: Part, columns: Sequence[str]) -> pa.Table:
+        """The part's rows, with these columns in this order.
+
+        Raises:
+            UnreadableError: the file is gone, damaged, or not the one that was planned.
+
+        """
+        where = f"{part.source}, row groups {part.first_group} to {part.last_group}"
+        file, self._file = self._file, None  # whatever goes wrong, the next part opens its file anew
+        try:
+            if file is None or file.path != Path(part.source) or file.changed():
+                file = _OpenFile(Path(part.source))
+            table = file.read(part, columns)
+        except UnreadableError:
+            raise
+        except (pa.ArrowException, OSError) as error:
+            raise UnreadableError(f"{where}: can't be read: {_cause(error)}; write the file again") from error
+        if table.num_rows != part.rows:
+            raise UnreadableError(f"{where}: {table.num_rows} rows instead of {part.rows}; write the file again")
+        self._file = file
+        return table
+
+
+class _OpenFile:
+    """One file, opened and identified. Closed when it is forgotten."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._state = _state(path)
+        # A clock that ticks once a second shows no second change in that second: then the footer is looked at again.
+        self._young = time.time_ns() - max(self._state[-2:]) < _COARSEST_CLOCK_NS
+        self._version = self._read_version()
         # Not memory-mapped: a file that is cut short under a map kills the process with SIGBUS.
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            _check_columns(file.schema_arrow.names, columns, part.source)
-            table = file.read_row_groups(list(groups), columns=list(columns), use_threads=False).select(list(columns))
-        _check_unchanged(path, part)
-    except UnreadableError:
-        raise
-    except (pa.ArrowException, OSError) as error:
-        raise UnreadableError(f"{where}: can't be read: {_cause(error)}; write the file again") from error
-    if table.num_rows != part.rows:
-        raise UnreadableError(f"{where}: {table.num_rows} rows instead of {part.rows}; write the file again")
-    return table
+        self._parquet = pq.ParquetFile(path, page_checksum_verification=True)
+        self._names = Counter(self._parquet.schema_arrow.names)
+
+    def changed(self) -> bool:
+        """Whether the path leads to something else than what was opened."""
+        return _state(self.path) != self._state or (self._young and self._read_version() != self._version)
+
+    def read(self, part: Part, columns: Sequence[str]) -> pa.Table:
+        """As `Reader.read`, with the errors of Arrow and of the operating system."""
+        groups = range(part.first_group, part.last_group + 1)
+        self._check_planned(part)
+        for column in columns:
+            if self._names[column] != 1:
+                times = self._names[column]
+                raise UnreadableError(f"{part.source}: has {times or 'no'} column{'s'[:times]} {column!r}")
+        table = self._parquet.read_row_groups(list(groups), columns=list(columns), use_threads=False).select(list(columns))
+        self._check_planned(part)
+        return table
+
+    def _check_planned(self, part: Part) -> None:
+        if self.changed() or _fingerprint(self._version, (part.first_group, part.last_group)) != part.fingerprint:
+            raise UnreadableError(f"{part.source}: was changed while the run was reading it; run again when it is complete")
+
+    def _read_version(self) -> str:
+        with self.path.open("rb") as file:
+            return _version(file, self.path)
+
+
+def read(part: Part, columns: Sequence[str]) -> pa.Table:
+    """One part's rows, by a reader of its own."""
+    return Reader().read(part, columns)
 
 
 def _matches(path: str) -> tuple[Path, list[Path]]:
@@ -189,21 +241,22 @@ def _check_names(files: Sequence[InputFile]) -> None:
         seen[stem] = file.path
 
 
-def _footer(path: Path) -> tuple[bytes, Any]:
-    """What identifies the file's content (see `Part.fingerprint`), and its metadata."""
+def _footer(path: Path) -> tuple[str, Any]:
+    """The file's version, and its metadata."""
     if not _printable(path).isprintable() or _printable(path) != str(path):
         raise UnreadableError(f"{_printable(path)!r}: a name that is not printable UTF-8 can't be recorded; rename the file")
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise UnreadableError(f"{path}: is not a regular file")
         with path.open("rb") as file:
-            identity = _identity(file, path)
-            return identity, pq.ParquetFile(file).metadata
+            version = _version(file, path)
+            return version, pq.ParquetFile(file).metadata
     except (pa.ArrowException, OSError) as error:
         raise UnreadableError(f"{_printable(path)}: can't be read as Parquet: {_cause(error)}") from error
 
 
-def _identity(file: BinaryIO, path: Path) -> bytes:
+def _version(file: BinaryIO, path: Path) -> str:
+    """What tells the file's content from any other: the SHA-256 over its size, time and footer."""
     state = os.fstat(file.fileno())
     file.seek(max(0, state.st_size - _TAIL_BYTES))
     tail = file.read(_TAIL_BYTES)
@@ -211,43 +264,36 @@ def _identity(file: BinaryIO, path: Path) -> bytes:
     if tail[4:] != _MAGIC or footer_bytes > state.st_size:
         raise UnreadableError(f"{_printable(path)}: is not Parquet, is encrypted, or was cut short ({state.st_size} bytes)")
     file.seek(state.st_size - footer_bytes)
-    return b"%d %d " % (state.st_size, state.st_mtime_ns) + file.read(footer_bytes)
+    return hashlib.sha256(b"%d %d " % (state.st_size, state.st_mtime_ns) + file.read(footer_bytes)).hexdigest()
 
 
-def _cut(file: InputFile, footer: bytes, metadata: Any, part_rows: int) -> Iterator[Part]:
+def _cut(file: InputFile, version: str, metadata: Any, part_rows: int) -> Iterator[Part]:
     first, rows, first_row = 0, 0, 0
     sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
     for group, size in enumerate(sizes):
         if rows and rows + size > part_rows:
-            yield _part(file, footer, (first, group - 1), rows, first_row)
+            yield _part(file, version, (first, group - 1), rows, first_row)
             first, rows, first_row = group, 0, first_row + rows
         rows += size
     if rows:
-        yield _part(file, footer, (first, len(sizes) - 1), rows, first_row)
+        yield _part(file, version, (first, len(sizes) - 1), rows, first_row)
 
 
-def _part(file: InputFile, footer: bytes, groups: tuple[int, int], rows: int, first_row: int) -> Part:
+def _part(file: InputFile, version: str, groups: tuple[int, int], rows: int, first_row: int) -> Part:
     first, last = groups
     relative = Path(file.relative)
     name = (relative.parent / f"{relative.stem}-{first}-{last}.parquet").as_posix()
-    return Part(name, str(file.path), first, last, rows, _fingerprint(footer, groups), first_row)
+    return Part(name, str(file.path), first, last, rows, _fingerprint(version, groups), first_row)
 
 
-def _fingerprint(footer: bytes, groups: tuple[int, int]) -> str:
-    return hashlib.sha256(b"%d %d " % groups + footer).hexdigest()
+def _fingerprint(version: str, groups: tuple[int, int]) -> str:
+    return hashlib.sha256(b"%d %d " % groups + version.encode()).hexdigest()
 
 
-def _check_columns(names: Sequence[str], columns: Sequence[str], path: str) -> None:
-    for column in columns:
-        if names.count(column) != 1:
-            raise UnreadableError(f"{path}: has {names.count(column) or 'no'} column{'s'[: names.count(column)]} {column!r}")
-
-
-def _check_unchanged(path: Path, part: Part) -> None:
-    with path.open("rb") as file:
-        now = _fingerprint(_identity(file, path), (part.first_group, part.last_group))
-    if now != part.fingerprint:
-        raise UnreadableError(f"{path}: was changed while the run was reading it; run again when it is complete")
+def _state(path: Path) -> tuple[int, ...]:
+    """What the operating system says of a file: another one, or a change, shows here. The last two are times, in ns."""
+    state = path.stat()
+    return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns
 
 
 def _cause(error: BaseException) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
+from time import monotonic, time
 from typing import Any
 
 import numpy as np
@@ -16,20 +19,25 @@ from pipelines.comparison import Contest, contest
 from pipelines.engines.local import local_engine
 from pipelines.errors import DataError, ModelError
 from pipelines.exam import Exam
+from pipelines.holdout import HoldoutCounter, HoldoutCounts
 from pipelines.pairs import PairCounter, PairCounts
-from pipelines.report import ModelReport
+from pipelines.report import HoldoutReport, ModelReport
 from pipelines.scoring import Scorer
 from pipelines.settings import ModelSettings, PipelineSettings
-from pipelines.source import Part
+from pipelines.source import InputFile, Part
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What came of it: who took part, and every figure on every holdout and judged slice."""
+    """What came of it: who took part, and every figure on every holdout and judged slice.
+
+    `judged` is the candidate on the newest day of each exam, as a run of that day would report it, with the day.
+    """
 
     champion: ModelReport
     candidate: ModelReport
     contests: tuple[Contest, ...]
+    judged: tuple[tuple[HoldoutReport, date | None], ...]
 
 
 def compare(
@@ -51,14 +59,36 @@ def compare(
 
     """
     hall = _Hall(settings, candidate, folder=folder, cores=cores, cancellation=cancellation)
-    contests = tuple(one for exam in exams for one in hall.examine(exam))
-    return Trial(hall.champion.model, hall.candidate.model, contests)
+    results = [hall.examine(exam) for exam in exams]
+    contests = tuple(one for result in results for one in result.contests)
+    judged = tuple((result.judged, exam.newest) for result, exam in zip(results, exams, strict=True))
+    return Trial(hall.champion.model, hall.candidate.model, contests, judged)
 
 
 def with_model(settings: ModelSettings, file: Path) -> ModelSettings:
     """The same model settings with another file in the place of theirs."""
     key = "path" if settings.path else "weights"
     return settings.model_copy(update={key: str(file), "sha256": None})
+
+
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    """One part, or several: both models against each other, and the candidate by itself as far as the newest day goes."""
+
+    pairs: PairCounts
+    alone: HoldoutCounts
+    rejected: Counter[str]
+
+    def __add__(self, other: _Counted) -> _Counted:
+        return _Counted(pairs.add(self.pairs, other.pairs), self.alone + other.alone, self.rejected + other.rejected)
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    """One exam's."""
+
+    contests: list[Contest]
+    judged: HoldoutReport
 
 
 class _Hall:
@@ -79,39 +109,46 @@ class _Hall:
         self.champion = scorer(settings.model, "champion")
         self.candidate = scorer(with_model(settings.model, candidate), "candidate")
 
-    def examine(self, exam: Exam) -> list[Contest]:
+    def examine(self, exam: Exam) -> _Result:
         """All figures of one holdout. Raises as `compare`."""
+        began = monotonic()
         try:
-            counter, counts = self._counted(exam)
+            self._warm_up(self._plan(exam.days, self.champion.check_features, self.candidate.check_features))
+            pairing = PairCounter(exam.holdout, self._classes(), self._settings.model.task)
+            alone = HoldoutCounter(exam.holdout, self._classes(), self._settings.model.task)
+            counted = self._counted(exam, pairing, alone)
         except DataError as error:
             raise DataError(f"holdout {exam.holdout.name!r}: {error}") from error
-        found = counter.pairs(counts)
+        found = pairing.pairs(counted.pairs)
         if not found:
             raise DataError(f"holdout {exam.holdout.name!r}: no row has a label and an answer of both models")
         task, name = self._settings.model.task, exam.holdout.name
         entered = (contest(task, name, figure, pair) for pair in found for figure in ("accuracy", "recall"))
-        return [one for one in entered if one is not None]
+        judged = alone.report(counted.alone, evaluated_at=time(), rejected=counted.rejected, seconds=monotonic() - began)
+        return _Result([one for one in entered if one is not None], judged)
 
-    def _counted(self, exam: Exam) -> tuple[PairCounter, PairCounts]:
-        parts = self._plan(exam, self.champion.check_features, self.candidate.check_features)
-        self._warm_up(parts)
-        counter = PairCounter(exam.holdout, self._classes(), self._settings.model.task)
-        parts = self._plan(exam, counter.check)
+    def _counted(self, exam: Exam, pairing: PairCounter, alone: HoldoutCounter) -> _Counted:
+        newest = frozenset(self._plan(exam.days[:1], alone.check))
+        parts = self._plan(exam.days, alone.check)
         device, workers = self.champion.model.device, self._settings.batch.workers
         engine = local_engine(workers, device=device, cores=self._cores, parts=len(parts))
-        counts: PairCounts = ()
-        for counted in engine.map(lambda part: self._pair(counter, part), parts, self._cancellation):
-            counts = pairs.add(counts, counted)
-        self._cancellation.check()
-        return counter, counts
 
-    def _plan(self, exam: Exam, *checks: Any) -> tuple[Part, ...]:
+        def count(part: Part) -> _Counted:
+            return self._count(pairing, alone if part in newest else None, part)
+
+        total = _Counted((), HoldoutCounts.empty(), Counter())
+        for counted in engine.map(count, parts, self._cancellation):
+            total += counted
+        self._cancellation.check()
+        return total
+
+    def _plan(self, days: Sequence[Sequence[InputFile]], *checks: Any) -> tuple[Part, ...]:
         def check(schema: Any) -> None:
             for one in checks:
                 one(schema)
 
         part_rows = self._settings.input.part_rows
-        plans = [source.plan(day, check_schema=check, part_rows=part_rows) for day in exam.days]
+        plans = [source.plan(day, check_schema=check, part_rows=part_rows) for day in days]
         rejections = [rejection for plan in plans for rejection in plan.rejections]
         if rejections:
             raise DataError(rejections[0].error)
@@ -137,8 +174,8 @@ class _Hall:
             raise ModelError(f"the candidate: it tells {len(theirs)} classes apart, the champion {len(ours)}")
         return ours
 
-    def _pair(self, counter: PairCounter, part: Part) -> PairCounts:
-        columns = counter.columns()
+    def _count(self, pairing: PairCounter, alone: HoldoutCounter | None, part: Part) -> _Counted:
+        columns = pairing.columns()
         with _named("champion"):
             ours = self.champion.predict(part, columns, self._cancellation)
         with _named("candidate"):
@@ -149,7 +186,10 @@ class _Hall:
             raise ModelError(
                 f"the candidate: {part.source}: returned NaN or infinity for {unanswered:,} rows that the champion can judge"
             )
-        return counter.count(ours.table, ours.predicted, theirs.predicted[np.isin(theirs.rows, ours.rows)])
+        paired = pairing.count(ours.table, ours.predicted, theirs.predicted[np.isin(theirs.rows, ours.rows)])
+        if alone is None:
+            return _Counted(paired, HoldoutCounts.empty(), Counter())
+        return _Counted(paired, alone.count(theirs.table, theirs.predicted), Counter(theirs.rejected))
 
 
 @contextmanager

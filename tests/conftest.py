@@ -8,11 +8,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+import hypothesis
 import pytest
 
 from monitoring import servers
 from monitoring.gateway import Gateway
 from monitoring.ledger import Ledger
+
+# How long an example takes is the machine's business: on a busy one a deadline fails by chance.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 T = TypeVar("T")
 

@@ -80,7 +80,7 @@ def trial(folder: Path, number: int) -> bool:
     with Ledger.open(folder / "ledger.db") as ledger:
         settle_retrains(ledger, JOB)
         (record,) = ledger.retrains(JOB)
-        failed = ledger.state(JOB).counters.get(("model_retrains_total", ("failed",)), 0)
+        stopped = ledger.state(JOB).counters.get(("model_retrains_total", ("stopped",)), 0)
     kept = versions.kept(file, model("v1", OLD).sha256)
     found = {
         "killed": os.WIFSIGNALED(status),
@@ -88,7 +88,7 @@ def trial(folder: Path, number: int) -> bool:
         "kept": kept.read_bytes() == OLD if kept.exists() else None,
         "described": versions.version_of(file, model("v2", NEW).sha256) is not None,
         "outcome": record.outcome,
-        "failed": failed,
+        "stopped": stopped,
         "leftovers": [str(path) for path in folder.rglob("*.tmp")],
     }
     print(json.dumps(found), flush=True)  # noqa: T201  its output is what the test reads

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from benchmarks import answers, suite, table, workload
+from benchmarks import answers, growth, suite, table, workload
 from benchmarks.__main__ import main
 from benchmarks.answers import DifferentAnswers
 from benchmarks.figures import FIGURES, Figure, result
@@ -21,6 +21,9 @@ from benchmarks.sliced import JudgedRows
 from monitoring import servers
 
 ROWS = 3_000
+GROWTH = [figure for figure in FIGURES if figure.name in {"memory", "growth-rows", "growth-parts"}]
+TRIED = [figure for figure in FIGURES if not figure.name.startswith("shape") or figure.name == "shape: images"]
+TRIED = [figure for figure in TRIED if figure not in GROWTH]
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +33,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def timings(folder: Path) -> Timings:
-    """All figures, tiny, one round, with a real Pushgateway."""
-    return suite.run(FIGURES, rows=ROWS, rounds=1, folder=folder, say=lambda _: None)
+    """All figures but those that only differ in the rows' shape, tiny, one round, with a real Pushgateway."""
+    return suite.run(TRIED, rows=ROWS, rounds=1, folder=folder, say=lambda _: None)
 
 
 def expected(folder: Path) -> np.ndarray:
@@ -58,17 +61,10 @@ def test_all_contenders_write_the_same_predictions(folder: Path, timings: Timing
 
 def test_the_json_has_every_figure_and_every_contender(timings: Timings) -> None:
     """With the ratio of each round, what was compared, and the settings."""
-    results = [result(figure, timings) for figure in FIGURES]
+    results = [result(figure, timings) for figure in TRIED]
     document = json.loads(json.dumps(table.as_json(results, timings, rows=ROWS, rounds=1, other_cores=0.0)))
-    assert set(document["figures"]) == {
-        "pandas",
-        "dataloader",
-        "whole-run",
-        "monitoring",
-        "limit",
-        "quality",
-        "quality-groupby",
-    }
+    assert list(document["figures"]) == [figure.name for figure in TRIED]
+    assert {"pandas", "limit", "compute-mlp", "compute-transformer", "quality"} < set(document["figures"])
     for figure in document["figures"].values():
         assert len(figure["ratios"]) == 1
         assert figure["min"] == figure["median"] == figure["max"] > 0
@@ -80,9 +76,31 @@ def test_the_json_has_every_figure_and_every_contender(timings: Timings) -> None
 
 def test_the_table_has_a_line_for_every_figure(timings: Timings) -> None:
     """Name first; all lines are of one width."""
-    lines = table.as_text([result(figure, timings) for figure in FIGURES]).splitlines()
-    assert [line.split("|")[1].strip() for line in lines[2:]] == [figure.name for figure in FIGURES]
+    lines = table.as_text([result(figure, timings) for figure in TRIED]).splitlines()
+    assert [line.split("|")[1].strip() for line in lines[2:]] == [figure.name for figure in TRIED]
     assert len({len(line) for line in lines}) == 1
+
+
+@pytest.mark.timeout(400)
+def test_growth_is_measured_in_processes_of_their_own(tmp_path: Path) -> None:
+    """Each with its own memory; times are for each row; a thousand parts are a thousand files."""
+    timings = suite.run(GROWTH, rows=400, rounds=1, folder=tmp_path, say=lambda _: None)
+    assert {contender.name for contender in timings} == {growth.ROWS, growth.TIMES_TEN, growth.FEW_PARTS, growth.MANY_PARTS}
+    assert all(found[0].peak_bytes > 2**20 and 0 < found[0].scoring < 1 for found in timings.values())
+    assert len({found[0].peak_bytes for found in timings.values()}) > 1
+    assert all(len(result(figure, timings).ratios) == 1 for figure in GROWTH)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("shape", workload.ODD_SHAPES, ids=lambda shape: shape.name)
+def test_a_workload_has_each_row_once_in_its_shape(tmp_path: Path, shape: workload.Shape) -> None:
+    """In as many files as it says, for a model that takes them."""
+    work = workload.make(tmp_path, 300 * shape.rows_divisor, shape)
+    tables = [pq.read_table(path, partitioning=None) for path in work.inputs]
+    assert len(tables) == shape.files
+    assert [row for one in tables for row in one["id"].to_pylist()] == list(range(300))
+    assert len(tables[0].column_names) == 1 + (1 if shape.images else shape.columns)
+    assert work.model()(work.batch(2)).shape == (2, 2)
 
 
 def test_one_figure_can_be_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

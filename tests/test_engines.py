@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+import resource
 import threading
 from collections.abc import Iterator
 
@@ -128,3 +130,20 @@ def test_a_consumer_that_fails_leaves_nothing_running() -> None:
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert len(taken) < 10
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have no such switch")
+def test_what_kernels_free_is_kept_for_the_next_batch() -> None:
+    """Blocks as large as activations don't come from the system again, page by page."""
+
+    def faults(_part: int) -> int:
+        before = 0
+        for batch in range(30):
+            if batch == 10:  # by now it has what it needs
+                before = resource.getrusage(resource.RUSAGE_THREAD).ru_minflt
+            activations = [torch.ones(2**18) for _ in range(8)]
+            del activations
+        return resource.getrusage(resource.RUSAGE_THREAD).ru_minflt - before
+
+    (found,) = LocalEngine(1, threads_per_worker=1).map(faults, [0], Cancellation())
+    assert found < 2_048  # in pages, less than the blocks of one batch

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from pipelines.casting import REASONS
 from pipelines.errors import DataError
-from pipelines.features import Features, Prepared
+from pipelines.features import Features
+from pipelines.inputs import Prepared
 from pipelines.settings import InputSettings
 from pipelines.source import UnreadableError
 
@@ -26,9 +27,8 @@ def features(*names: str, folder: Path = HERE, **changes: Any) -> Features:
     return Features(InputSettings(path="in", features=names or ("*",), **changes), folder)
 
 
-def prepare(table: pa.Table | pa.RecordBatch, folder: Path = HERE, **changes: Any) -> Prepared:
-    batch = table if isinstance(table, pa.RecordBatch) else table.combine_chunks().to_batches()[0]
-    return features(folder=folder, **changes).prepare(batch)
+def prepare(table: pa.Table, folder: Path = HERE, **changes: Any) -> Prepared:
+    return features(folder=folder, **changes).inputs(table).prepare(0, len(table))
 
 
 def tensor(prepared: Prepared) -> torch.Tensor:
@@ -38,6 +38,11 @@ def tensor(prepared: Prepared) -> torch.Tensor:
 
 
 def reasons(prepared: Prepared) -> list[str | None]:
+    """Of each row. All valid has one way to be said."""
+    if prepared.reasons is None:
+        return [None] * prepared.valid
+    assert prepared.reasons.any()
+    assert (prepared.reasons == 0).sum() == prepared.valid
     return [REASONS[code] for code in prepared.reasons]
 
 
@@ -152,7 +157,7 @@ def test_scalar_columns_match_numpy(data: st.DataObject) -> None:
     found = prepare(table.slice(start))
     expected = [row for row in list(zip(*columns, strict=True))[start:] if all(v is not None and np.isfinite(v) for v in row)]
     assert tensor(found).tolist() == [list(row) for row in expected]
-    assert (found.reasons == 0).sum() == len(expected)
+    assert found.valid == len(expected) == reasons(found).count(None)
 
 
 LISTS = [
@@ -276,6 +281,70 @@ def test_a_failing_collate_says_why(folder: Path) -> None:
 
 def test_the_flawed_column_is_named(folder: Path) -> None:
     """A row is invalid for the first column that makes it so."""
-    batch = pa.table({"a": [1.0, 1.0], "b": [2, None], "c": [float("nan"), 1.0]}).to_batches()[0]
-    assert [features().first_flaw(batch, row) for row in (0, 1)] == ["c", "b"]
-    assert features(collate="code.py:pair", folder=folder).first_flaw(TEXTS.to_batches()[0], 2) == "w"
+    table = pa.table({"a": [1.0, 1.0], "b": [2, None], "c": [float("nan"), 1.0]})
+    assert [features().first_flaw(table, row) for row in (0, 1)] == ["c", "b"]
+    assert features(collate="code.py:pair", folder=folder).first_flaw(TEXTS, 2) == "w"
+
+
+NUMBERS: dict[str, pa.DataType] = {
+    "float32": pa.float32(),
+    "float64": pa.float64(),
+    "int64": pa.int64(),
+    "uint8": pa.uint8(),
+    "list": pa.list_(pa.float32(), 2),
+    "uint8 list": pa.list_(pa.uint8(), 2),
+    "dictionary": pa.dictionary(pa.int32(), pa.float64()),
+}
+
+
+def values(type_: pa.DataType) -> st.SearchStrategy[Any]:
+    """Null or a value of the type; floats may be NaN, infinite, or too large for float32."""
+    if isinstance(type_, pa.DictionaryType):
+        return values(type_.value_type)
+    if pa.types.is_fixed_size_list(type_):
+        return st.none() | st.lists(values(type_.value_type), min_size=2, max_size=2)
+    if pa.types.is_integer(type_):
+        return st.none() | st.integers(0, 255)
+    return st.none() | st.sampled_from([0.5, -3.0, 3e38, float("nan"), float("inf"), -float("inf")])
+
+
+@settings(deadline=None)
+@given(data=st.data(), kind=st.sampled_from(sorted(NUMBERS)), dtype=st.sampled_from(["float32", "float64"]))
+def test_no_batch_size_and_no_chunks_change_a_row(data: st.DataObject, kind: str, dtype: str) -> None:
+    """In batches of any size, of columns in any chunks, each row is what it is alone."""
+    type_ = NUMBERS[kind]
+    rows = data.draw(st.lists(values(type_), min_size=1, max_size=12))
+    cut = data.draw(st.integers(0, len(rows)))
+    chunks = [pa.array(rows[:cut], type_), pa.array(rows[cut:], type_)]
+    columns = {"x": chunks} if "list" in kind else {"x": chunks, "y": [pa.array(range(len(rows)), pa.int32())]}
+    table = pa.table({name: pa.chunked_array(column) for name, column in columns.items()})
+    found = features(dtype=dtype).inputs(table)
+    size = data.draw(st.integers(1, len(rows)))
+    together = [found.prepare(first, min(first + size, len(rows))) for first in range(0, len(rows), size)]
+    alone = [prepare(table.slice(row, 1), dtype=dtype) for row in range(len(rows))]
+    assert [reason for batch in together for reason in reasons(batch)] == [reason for row in alone for reason in reasons(row)]
+    for first, batch in zip(range(0, len(rows), size), together, strict=True):
+        again = found.prepare(first, min(first + size, len(rows)))  # the block holds the last batch only
+        expected = [row for one in alone[first : first + size] for row in tensor(one).tolist()]
+        assert tensor(again).tolist() == expected
+        assert batch.valid == len(expected)
+
+
+def test_collate_is_given_batches_of_a_column_in_chunks(folder: Path) -> None:
+    """The rows from where the batch begins, whatever the chunks."""
+    table = pa.concat_tables([TEXTS, TEXTS])
+    found = features(collate="code.py:lengths", folder=folder).inputs(table).prepare(3, 6)
+    assert isinstance(found.inputs, dict)
+    assert {name: value.tolist() for name, value in found.inputs.items()} == {"n": [2, 1], "w": [4, 1]}
+    assert reasons(found) == [None, None, "null"]
+
+
+def test_a_model_may_write_to_its_inputs() -> None:
+    """They are a copy: the column may be an id, too."""
+    for table in (
+        pa.table({"x": pa.array([1.0, 2.0], pa.float32())}),
+        pa.table({"x": pa.array([[1.0]], pa.list_(pa.float32(), 1))}),
+    ):
+        before = table.to_pylist()
+        tensor(prepare(table)).zero_()
+        assert table.to_pylist() == before

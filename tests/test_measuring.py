@@ -1,183 +1,126 @@
-"""Measuring configurations: what is tried, in which order, and how passes add up. Time is the test's own."""
+"""What was measured, as values: figures, comparisons with their noise, and the fastest within a limit."""
 
 from __future__ import annotations
-
-import math
-from collections.abc import Mapping
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.cancellation import Cancellation, Cancelled
-from pipelines.errors import DataError
-from pipelines.measuring import MOST_ROUNDS, SIZES, Configuration, Measurement, Measuring, Pass, configurations
-from pipelines.report import BatchRecord, PartReport, Reason, Stage
-from pipelines.source import Part
-
-PARTS = tuple(Part(f"{name}.parquet", f"/data/{name}.parquet", 0, 0, 1000, "f") for name in "ab")
+from pipelines.measuring import Comparison, Configuration, Measurement, Trial, WholeParts, fastest, splits
+from pipelines.report import Stage
 
 
-class FakeTime:
-    """A clock that only the scorers move."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
+def trial(speed: float = 1000.0, *, rows: int = 100, infer: float = 0.1, latencies: tuple[float, ...] = (0.1,)) -> Trial:
+    return Trial(speed, rows, 0.0, infer, latencies)
 
 
-class FakeScorer:
-    """Takes as long for a batch as `seconds` says, by its rows. Keeps with which batch sizes it was asked."""
-
-    def __init__(self, clock: FakeTime, seconds: Mapping[int, float], *, rejected: bool = False) -> None:
-        self.batch_rows = 0
-        self.asked: list[int] = []
-        self._clock = clock
-        self._seconds = seconds
-        self._rejected = rejected
-
-    def score(self, part: Part, cancellation: Cancellation) -> PartReport:
-        cancellation.check()
-        self.asked.append(self.batch_rows)
-        each = self._seconds[self.batch_rows]
-        batches = math.ceil(part.rows / self.batch_rows)
-        self._clock.now += each * batches
-        lost = {Reason.NULL: part.rows} if self._rejected else {}
-        return PartReport(
-            name=part.name,
-            source=part.source,
-            output="",
-            fingerprint="",
-            model="",
-            rows_read=part.rows,
-            rows_scored=part.rows - sum(lost.values()),
-            rows_rejected=lost,
-            stage_seconds={Stage.READ: 0.01, Stage.INFER: each * batches},
-            batches=tuple(BatchRecord(part.name, n, self.batch_rows, each, 0, 0, 0) for n in range(batches)),
-        )
+def measured(rows: int, *speeds: float, latency: float = 0.1, workers: int = 1) -> Measurement:
+    trials = tuple(trial(speed, latencies=(latency,)) for speed in speeds)
+    return Measurement(Configuration("cpu", rows, workers, 1), trials)
 
 
-def one(rows: int, device: str = "cpu") -> Configuration:
-    return Configuration(device, 1, 2, rows)
+def test_speed_is_the_median_of_the_rounds_and_noise_half_their_range() -> None:
+    """One slow round doesn't move the figure, but it is seen."""
+    one = measured(256, 100.0, 104.0, 40.0, 102.0, 101.0)
+    assert one.rows_per_second == 101.0
+    assert one.spread == pytest.approx(32 / 101)
+    assert measured(256, 100.0).spread is None
 
 
-def measured(
-    scorer: FakeScorer, clock: FakeTime, rows: list[int], *, keep: int, seconds: float = 1000.0, bound: float | None = None
-) -> dict[int, Measurement]:
-    measuring = Measuring({"cpu": scorer}, PARTS, cores=2, cancellation=Cancellation(), clock=clock)
-    said: list[str] = []
-    found = measuring.measure(
-        [one(size) for size in rows], keep=one(keep), seconds=seconds, said=said.append, bound_seconds=bound
-    )
-    assert len(said) == sum(len(measurement.passes) for measurement in found)
-    return {measurement.configuration.batch_rows: measurement for measurement in found}
+def test_latency_is_what_a_run_reports() -> None:
+    """Seconds of inference, summed over workers, by rows; percentiles over all batches, by nearest rank."""
+    trials = (trial(rows=100, infer=1.0, latencies=(0.1, 0.2)), trial(rows=300, infer=1.0, latencies=(0.3,) * 18))
+    one = Measurement(Configuration("cpu", 10, 1, 1), trials)
+    assert one.seconds_per_row == pytest.approx(2 / 400)
+    assert one.batch_seconds == (0.3, 0.3)
 
 
-def test_configurations_are_measured_in_turn_and_the_hopeless_only_once() -> None:
-    """What now is in use is measured in every round, however slow."""
-    clock = FakeTime()
-    scorer = FakeScorer(clock, {10: 0.1, 100: 0.5, 500: 0.6, 1000: 1.0})
-    found = measured(scorer, clock, [10, 100, 500, 1000], keep=10)
-    assert {rows: len(one.passes) for rows, one in found.items()} == {
-        10: MOST_ROUNDS,
-        100: 1,
-        500: MOST_ROUNDS,
-        1000: MOST_ROUNDS,
-    }
-    order = [rows for rows, before in zip(scorer.asked, [0, *scorer.asked], strict=False) if rows != before]
-    assert order == [10, 100, 500, 1000, *[10, 500, 1000] * (MOST_ROUNDS - 1)]
-    assert found[1000].throughput == pytest.approx(1000.0)
-    assert found[10].throughput == pytest.approx(100.0)
+def test_a_limit_is_for_batches_and_for_the_mean_row() -> None:
+    """Both alerts on latency have the one threshold."""
+    assert measured(256, 100.0, latency=0.2).within(0.2)
+    assert not measured(256, 100.0, latency=0.2).within(0.19)
+    slow_rows = Measurement(Configuration("cpu", 1, 1, 1), (trial(rows=1, infer=0.5, latencies=(0.1,)),))
+    assert not slow_rows.within(0.2)
+    assert slow_rows.within(None)
 
 
-def test_a_pass_that_is_short_is_repeated_until_it_counts() -> None:
-    """Two parts in two milliseconds say nothing; the repetitions are one pass."""
-    clock = FakeTime()
-    found = measured(FakeScorer(clock, {1000: 0.001}), clock, [1000], keep=1000, seconds=0.0)
-    for one_pass in found[1000].passes:
-        assert one_pass.seconds >= 0.2
-        assert one_pass.rows == pytest.approx(1000 * one_pass.seconds / 0.001)
+# Conover, Practical Nonparametric Statistics, table A3: the rank that the sign test allows at 95 %.
+@pytest.mark.parametrize(("pairs", "rank"), [(6, 1), (8, 1), (9, 2), (12, 3), (15, 4), (20, 6), (25, 8)])
+def test_the_interval_is_the_sign_tests(pairs: int, rank: int) -> None:
+    """The k-th smallest and the k-th largest."""
+    assert Comparison(tuple(map(float, range(1, pairs + 1)))).interval == (rank, pairs + 1 - rank)
 
 
-def test_time_is_kept_for_telling_apart_the_best() -> None:
-    """Half of it is for first passes; what is in use is measured whatever it takes, and in three rounds at least."""
-    clock = FakeTime()
-    scorer = FakeScorer(clock, dict.fromkeys((10, 100, 500, 1000), 1.0))
-    assert {rows: len(one.passes) for rows, one in measured(scorer, clock, [500, 1000], keep=500, seconds=8.0).items()} == {
-        500: 3
-    }
-    longer = measured(scorer, clock, [500, 1000], keep=500, seconds=24.0)
-    assert {rows: len(one.passes) for rows, one in longer.items()} == {500: 4, 1000: 4}
+@given(st.lists(st.floats(0.01, 100), min_size=1, max_size=30))
+def test_the_median_lies_in_its_interval(ratios: list[float]) -> None:
+    """In any order, of any number."""
+    low, high = Comparison(tuple(ratios)).interval
+    assert min(ratios) <= low <= Comparison(tuple(ratios)).ratio <= high <= max(ratios)
 
 
-def test_what_lies_beyond_a_hopeless_size_is_not_tried() -> None:
-    """Batches of ten would take a hundred times as long as what is in use, only to say so."""
-    clock = FakeTime()
-    scorer = FakeScorer(clock, dict.fromkeys((10, 100, 500, 1000), 1.0))
-    assert set(measured(scorer, clock, [10, 100, 500, 1000], keep=500)) == {100, 500, 1000}
+@pytest.mark.parametrize(
+    ("ratios", "sure"),
+    [
+        ((1.3,) * 6, True),
+        ((1.3, 1.2, 1.4), True),
+        ((1.3, 1.4), False),  # too few
+        ((1.03,) * 9, False),  # too little
+        ((1.5, 1.6, 0.9, 1.5, 1.5, 1.6), False),  # one of six the other way
+        ((1.5, 1.6, 0.9, 1.5, 1.5, 1.6, 1.4, 1.5, 1.5), True),  # one of nine
+        ((0.5,) * 9, False),
+    ],
+)
+def test_faster_is_said_with_confidence_only(ratios: tuple[float, ...], *, sure: bool) -> None:
+    """Neither by luck nor by a trifle."""
+    assert Comparison(ratios).surely_faster is sure
 
 
-def test_smaller_batches_are_tried_until_the_bound_is_kept() -> None:
-    """Speed is not what is asked for then; what is still smaller would only be slower."""
-    clock = FakeTime()
-    seconds = {1: 0.05, 10: 0.1, 100: 0.5, 500: 0.7, 1000: 1.0}
-    found = measured(FakeScorer(clock, seconds), clock, [1, 10, 100, 500, 1000], keep=1000, bound=0.2)
-    assert set(found) == {10, 100, 500, 1000}
+def test_of_those_nearly_as_fast_the_one_with_the_fewest_rows_wins() -> None:
+    """Small batches take less memory, and less time each."""
+    found = [measured(256, 900.0), measured(1024, 960.0), measured(1024, 970.0, workers=2), measured(4096, 1000.0)]
+    assert fastest(found, None).configuration == Configuration("cpu", 1024, 2, 1)
 
 
-def test_asked_to_stop_it_stops() -> None:
-    """Between two batches, with the reason."""
-    clock, cancellation = FakeTime(), Cancellation()
-    measuring = Measuring({"cpu": FakeScorer(clock, {1000: 1.0})}, PARTS, cores=2, cancellation=cancellation, clock=clock)
-    cancellation.request("stopped by SIGINT", grace_seconds=0.0)
-    with pytest.raises(Cancelled, match="stopped by SIGINT"):
-        measuring.measure([one(1000)], keep=one(1000), seconds=1.0, said=lambda _: None)
+def test_the_limit_comes_before_speed_and_without_anything_within_it_the_quickest_batch_wins() -> None:
+    """What is closest to the limit, where nothing keeps it."""
+    found = [measured(64, 100.0, latency=0.01), measured(256, 500.0, latency=0.2), measured(1024, 1000.0, latency=0.9)]
+    assert [fastest(found, limit).configuration.rows for limit in (None, 0.5, 0.1, 0.001)] == [1024, 256, 64, 64]
 
 
-def test_rows_that_are_all_rejected_are_nothing_to_measure() -> None:
-    """And would be measured for ever."""
-    clock = FakeTime()
-    with pytest.raises(DataError, match=r"/data/a\.parquet: no row could be scored \(rejected: null\)"):
-        measured(FakeScorer(clock, {1000: 1.0}, rejected=True), clock, [1000], keep=1000)
+@pytest.mark.parametrize(
+    ("cores", "parts", "expected"),
+    [
+        (1, 9, ((1, 1),)),
+        (2, 9, ((1, 2), (2, 1))),
+        (6, 9, ((1, 6), (2, 3), (4, 1), (6, 1))),
+        (16, 99, ((1, 16), (2, 8), (4, 4), (8, 2), (16, 1))),
+        (16, 3, ((1, 16), (2, 8), (3, 5))),
+        (16, 1, ((1, 16),)),
+    ],
+)
+def test_cores_are_shared_out_by_powers_of_two_for_as_many_workers_as_have_work(
+    cores: int, parts: int, expected: tuple[tuple[int, int], ...]
+) -> None:
+    """A worker without a part does nothing."""
+    assert splits(cores, parts) == expected
 
 
-@given(st.integers(1, 9), st.integers(1, 200), st.integers(1, 10_000_000))
-def test_what_is_tried_fits_the_machine_and_the_data(cores: int, parts: int, longest: int) -> None:
-    """Never more workers than parts or cores, never a batch beyond the part; one worker and all that can work are among it."""
-    tried = list(configurations(["cpu", "cuda:0"], cores=cores, parts=parts, longest_part=longest))
-    assert len(set(tried)) == len(tried) > 0
-    here = [one for one in tried if one.device == "cpu"]
-    assert {min(one.workers for one in here), max(one.workers for one in here)} == {1, min(cores, parts)}
-    assert all(one.workers * one.kernel_threads <= cores for one in here)
-    assert max(one.workers for one in tried if one.device == "cuda:0") <= min(2, parts)
-    assert {one.batch_rows for one in tried} == {
-        *(size for size in SIZES if size < longest),
-        *([longest] if longest <= SIZES[-1] else []),
-    }
+@given(st.integers(1, 300), st.integers(1, 300))
+def test_no_split_uses_more_than_the_cores(cores: int, parts: int) -> None:
+    """And each worker has a thread."""
+    assert all(0 < workers * threads <= cores and workers <= parts for workers, threads in splits(cores, parts))
 
 
-@given(st.lists(st.lists(st.floats(0.001, 10.0), max_size=20), min_size=1, max_size=6), st.floats(0.01, 1.0))
-def test_latencies_are_exact_over_all_passes(passes: list[list[float]], quantile: float) -> None:
-    """However the batches are cut into passes: the smallest latency that so large a share does not exceed."""
-    measurement = Measurement(one(1), [Pass(1, 1.0, tuple(latencies), {}) for latencies in passes])
-    everything = sorted(latency for latencies in passes for latency in latencies)
-    found = measurement.latency(quantile)
-    if not everything:
-        assert found == 0.0
-        return
-    assert found in everything
-    assert sum(latency <= found for latency in everything) >= quantile * len(everything)
-    assert sum(latency < found for latency in everything) < quantile * len(everything)
+STAGES = st.fixed_dictionaries(
+    {stage: st.floats(0.001, 100) for stage in (Stage.READ, Stage.PREPARE, Stage.INFER, Stage.WRITE)}
+)
 
 
-def test_shares_and_seconds_for_each_row_are_of_all_passes() -> None:
-    """Sums divided by sums; nothing to divide is none."""
-    stages = {Stage.READ: 1.0, Stage.PREPARE: 1.0, Stage.INFER: 2.0, Stage.WRITE: 0.0}
-    measurement = Measurement(one(1), [Pass(100, 1.0, (), stages), Pass(300, 3.0, (), {Stage.INFER: 4.0})])
-    assert measurement.shares == {Stage.READ: 0.125, Stage.PREPARE: 0.125, Stage.INFER: 0.75, Stage.WRITE: 0.0}
-    assert measurement.seconds_for_each_row == pytest.approx(6.0 / 400)
-    assert (measurement.throughput, measurement.spread) == (100.0, 0.0)
-    nothing = Measurement(one(1), [Pass(0, 0.0, (), {})])
-    assert (nothing.shares, nothing.seconds_for_each_row, nothing.throughput, nothing.spread) == ({}, 0.0, 0.0, 0.0)
+@given(STAGES, st.floats(1, 1000))
+def test_shares_add_up_and_no_stage_can_gain_more_than_its_share(seconds: dict[Stage, float], speed: float) -> None:
+    """Amdahl's law, against the seconds themselves."""
+    whole = WholeParts(1, 1, 1, 1.0, seconds)
+    assert sum(map(whole.share, seconds)) == pytest.approx(1)
+    total = sum(seconds.values())
+    without = total - seconds[Stage.INFER] + seconds[Stage.INFER] / speed
+    assert whole.times_as_fast(Stage.INFER, speed) == pytest.approx(total / without)

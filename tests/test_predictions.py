@@ -11,9 +11,28 @@ from hypothesis import given
 from hypothesis import settings as effort
 from hypothesis import strategies as st
 
+from pipelines import predictions
 from pipelines.errors import ModelError
-from pipelines.predictions import class_names, decode
+from pipelines.predictions import Predictions, class_names
 from pipelines.settings import ModelSettings
+
+
+def decode(output: torch.Tensor, settings: ModelSettings, rows: int) -> Predictions:
+    """With the probabilities, and without them the same."""
+    found, short = (predictions.decode(output, settings, rows, probabilities=asked) for asked in (True, False))
+    assert short.probabilities is None
+    for one, other in ((found.index, short.index), (found.score, short.score)):
+        np.testing.assert_array_equal(one, other)
+    return found
+
+
+def probabilities(found: Predictions) -> np.ndarray[Any, Any]:
+    assert found.probabilities is not None
+    return found.probabilities
+
+
+def finite(found: Predictions) -> list[bool]:
+    return [True] * len(found.index) if found.finite is None else found.finite.tolist()
 
 
 def settings(**changes: Any) -> ModelSettings:
@@ -36,9 +55,9 @@ def test_binary_forms_agree(logits: list[float], threshold: float) -> None:
                 value = value[0]  # noqa: PLW2901  a model that squeezes gives a scalar
             found = decode(value, settings(task="binary", output=output, decision_threshold=threshold), len(x))
             np.testing.assert_allclose(found.score, p, rtol=1e-12, atol=1e-15)
-            np.testing.assert_allclose(found.probabilities, np.stack((1 - p, p), axis=1), rtol=1e-9, atol=1e-12)
+            np.testing.assert_allclose(probabilities(found), np.stack((1 - p, p), axis=1), rtol=1e-9, atol=1e-12)
             assert (found.index == (found.score >= threshold)).all()
-            assert found.finite.all()
+            assert found.finite is None
 
 
 def test_a_probability_at_the_threshold_is_positive() -> None:
@@ -48,33 +67,35 @@ def test_a_probability_at_the_threshold_is_positive() -> None:
     assert found.index.tolist() == [0, 1, 1]
 
 
-def test_multiclass_is_the_softmax_and_its_largest() -> None:
-    """The score is the probability of the predicted class; numpy is the oracle."""
-    logits = torch.randn(50, 7, generator=torch.Generator().manual_seed(1))
+@pytest.mark.parametrize("classes", [2, 7, 16, 17, 300])
+def test_multiclass_is_the_softmax_and_its_largest(classes: int) -> None:
+    """The score is the probability of the predicted class, of few classes or many; numpy is the oracle."""
+    logits = torch.randn(50, classes, generator=torch.Generator().manual_seed(1))
     found = decode(logits, settings(), 50)
     raised = np.exp(logits.numpy())
     expected = raised / raised.sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(found.probabilities, expected, rtol=1e-5)
+    np.testing.assert_allclose(probabilities(found), expected, rtol=1e-5)
     assert (found.index == logits.numpy().argmax(axis=1)).all()
     np.testing.assert_allclose(found.score, expected.max(axis=1), rtol=1e-5)
     assert found.index.dtype == np.int64
     assert found.score.dtype == np.float32
+    assert found.classes == classes
 
 
 def test_no_rows_give_no_predictions() -> None:
     """Nothing in, nothing out, of the right shapes."""
     found = decode(torch.zeros(0, 3), settings(), 0)
     assert found.index.shape == (0,)
-    assert found.probabilities.shape == (0, 3)
+    assert probabilities(found).shape == (0, 3)
 
 
 def test_rows_that_are_not_finite_are_marked_and_hurt_no_other() -> None:
     """NaN or infinity in a row's output is that row's trouble, also among probabilities."""
     logits = torch.tensor([[0.0, 1.0], [float("nan"), 0.0], [float("inf"), 0.0]])
-    assert decode(logits, settings(), 3).finite.tolist() == [True, False, False]
+    assert finite(decode(logits, settings(), 3)) == [True, False, False]
     output = torch.tensor([0.25, float("nan"), float("inf")])
     found = decode(output, settings(task="binary", output="probabilities"), 3)
-    assert found.finite.tolist() == [True, False, False]
+    assert finite(found) == [True, False, False]
     assert found.score[0] == 0.25
 
 
@@ -83,7 +104,7 @@ def test_the_result_shares_no_memory_with_the_output() -> None:
     output = torch.tensor([[0.25, 0.75]])
     found = decode(output, settings(output="probabilities"), 1)
     output.zero_()
-    assert found.probabilities.tolist() == [[0.25, 0.75]]
+    assert probabilities(found).tolist() == [[0.25, 0.75]]
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

@@ -102,6 +102,38 @@ def test_a_better_candidate_is_put_in_place_and_the_old_model_kept(job: Retraine
     assert (counted(environment, "promoted"), counted(environment, "refused")) == (1, 0)
 
 
+def test_a_promotion_is_judged_at_once(job: RetrainedJob, environment: Environment) -> None:
+    """The comparison has judged the new model already: its figures stand, just as a run would find them, and the alert ends."""
+    job.write_input(DAY.isoformat(), 100)
+    request = RunRequest(load(job.spec), environment, logical_date=DAY)
+    run(request, observer=Silent(), cancellation=Cancellation())
+    record = go(job, environment)
+    with Ledger.open(environment.ledger) as ledger:
+        state = ledger.state("tiny")
+        run(request, observer=Silent(), cancellation=Cancellation())
+        later = ledger.state("tiny")
+    assert state.model == later.model
+    assert state.model is not None
+    assert record.after == (state.model.version, state.model.sha256)
+    at_once, found = state.quality["labelled"], later.quality["labelled"]
+    assert at_once.accuracy is not None
+    assert at_once.accuracy.value == 1.0
+    assert replace(at_once, evaluated_at=found.evaluated_at, seconds=found.seconds) == found
+
+
+def test_a_comparison_on_an_older_day_does_not_pass_for_the_newest(job: RetrainedJob, environment: Environment) -> None:
+    """Labels come late: the newest labelled day is older than the last run's. And of a refused candidate nothing is shown."""
+    job.write_input(DAY.isoformat(), 100)
+    run(RunRequest(load(job.spec), environment, logical_date=DAY), observer=Silent(), cancellation=Cancellation())
+    with Ledger.open(environment.ledger) as ledger:
+        before = ledger.state("tiny").quality
+        go(job, environment, day=DAY - timedelta(days=2))
+        assert ledger.state("tiny").quality == before
+        job.write_trainer(WORSE)
+        go(job, environment)
+        assert ledger.state("tiny").quality == before
+
+
 def test_a_run_goes_by_the_new_name_and_scores_with_the_new_model(job: RetrainedJob, environment: Environment) -> None:
     """A day that was scored stays as it is until it is run again; then it is another model's."""
     job.write_input(DAY.isoformat(), 100)
@@ -259,7 +291,7 @@ def test_a_training_that_ignores_every_request_is_killed_with_all_that_it_starte
     job.write_trainer(STUBBORN)
     with cancelled_when(job.folder / "pids") as cancellation:
         record = go(job, environment, cancellation=cancellation)
-    assert record.outcome is RetrainOutcome.FAILED
+    assert record.outcome is RetrainOutcome.STOPPED
     assert "training was stopped: stopped by SIGTERM" in (record.reason or "")
     pids = [int(pid) for pid in (job.folder / "pids").read_text().split()]
     assert len(pids) == 2
@@ -350,7 +382,7 @@ def test_a_job_without_the_section_cannot_be_retrained(job: RetrainedJob, enviro
 
 
 def test_a_dead_retraining_is_settled_by_whoever_looks(job: RetrainedJob, environment: Environment) -> None:
-    """What it left is removed, and the ledger says that it failed."""
+    """What it left is removed, and the ledger says that nobody knows how it would have ended."""
     go(job, environment, dry_run=True)
     with Ledger.open(environment.ledger) as ledger:
         (before,) = ledger.retrains("tiny")
@@ -363,9 +395,9 @@ def test_a_dead_retraining_is_settled_by_whoever_looks(job: RetrainedJob, enviro
             assert ledger.retrains("tiny", limit=1)[0].outcome is None, "it lives"
         settled_state(ledger, "tiny")
         record = ledger.retrains("tiny", limit=1)[0]
-    assert (record.outcome, record.reason) == (RetrainOutcome.FAILED, DEAD)
+    assert (record.outcome, record.reason) == (RetrainOutcome.STOPPED, DEAD)
     assert job.leftovers() == []
-    assert counted(environment, "failed") == 1
+    assert counted(environment, "stopped") == 1
 
 
 def test_what_became_of_a_dead_one_is_told_by_the_model_that_lies_there(job: RetrainedJob, environment: Environment) -> None:
@@ -386,7 +418,7 @@ def test_what_became_of_a_dead_one_is_told_by_the_model_that_lies_there(job: Ret
         job.model.write_bytes(content)
         settled_state(ledger, "tiny")
         outcomes = [record.outcome for record in ledger.retrains("tiny")]
-        assert outcomes == [RetrainOutcome.FAILED, RetrainOutcome.ROLLED_BACK, RetrainOutcome.PROMOTED]
+        assert outcomes == [RetrainOutcome.STOPPED, RetrainOutcome.ROLLED_BACK, RetrainOutcome.PROMOTED]
         assert "better; the process died right after it had switched the model" in str(ledger.retrains("tiny")[-1].reason)
 
 
@@ -431,6 +463,9 @@ def test_rolling_back_puts_the_old_model_in_place_and_can_be_done_once_for_each_
         assert (record.outcome, record.cause) == (RetrainOutcome.ROLLED_BACK, Cause.ROLLBACK)
         assert (record.before, record.after) == (promoted.after, promoted.before)
         assert job.model.read_bytes() == old
+        shown = ledger.state("tiny").model
+        assert shown is not None
+        assert record.after == (shown.version, shown.sha256)
         with pytest.raises(ModelError, match="no promotion is in effect"):
             roll_back(ledger, spec, environment)
     assert go(job, environment).outcome is RetrainOutcome.PROMOTED

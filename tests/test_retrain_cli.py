@@ -135,10 +135,10 @@ def test_killed_while_it_trains_it_leaves_nothing(batchgauge: Command, job: Retr
     with process:
         process.kill()
     assert poll(lambda: gone(child))
-    assert "failed" in batchgauge("status", "tiny").stdout
+    assert "stopped" in batchgauge("status", "tiny").stdout
     with Ledger.open(batchgauge.environment["BATCHGAUGE_LEDGER"]) as ledger:
         (record,) = ledger.retrains("tiny")
-    assert (record.outcome, record.reason) == ("failed", DEAD)
+    assert (record.outcome, record.reason) == ("stopped", DEAD)
     assert job.model.read_bytes() == before
     assert job.leftovers() == []
     job.write_trainer(GOOD)

@@ -161,6 +161,15 @@ def test_the_same_firing_is_answered_once_for_each_judgement() -> None:
     assert asked(facts(retrains=answered), again, now=late).retrain, "it resolved, and fired anew"
 
 
+def test_one_that_was_stopped_has_answered_nothing() -> None:
+    """By an upgrade, say, or the kernel for want of memory: the next repeat starts it again, as often as a day allows."""
+    stopped = record(0.1, RetrainOutcome.STOPPED, alerts=[ALERT])
+    assert asked(facts(retrains=[stopped])).retrain
+    failed = record(0.1, RetrainOutcome.FAILED, alerts=[ALERT])
+    assert "answered already" in asked(facts(retrains=[stopped, failed])).reason
+    assert "retrained 2 times within 24 hours" in asked(facts(retrains=[stopped, stopped])).reason
+
+
 def test_of_several_alerts_only_those_that_ask_anew_are_answered() -> None:
     """The others are in the ledger with the retraining that they led to."""
     other = {"fingerprint": "ab", "labels": {"alertname": "Mine"}}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,8 +18,14 @@ import psutil
 import pytest
 
 from jobs.retrain.alerts import MessageError
+from jobs.scheduler import Daemon, NotReady, Settings, retrainings
+from jobs.scheduler.bookkeeping import register
 from jobs.scheduler.folder import JobFile
+from jobs.scheduler.log import Log
+from jobs.spec import load
 from monitoring.ledger import Cause, Ledger, RetrainOutcome, RetrainRecord
+from monitoring.servers import Server
+from pipelines.errors import LedgerError
 from pipelines.report import Estimate
 from tests.conftest import poll
 from tests.reports import finished, holdout, one_run
@@ -149,20 +156,25 @@ record(sys.argv[1], sys.argv[2], {outcome} and RetrainOutcome({outcome}))
 """
 
 
+def begun(job: str) -> RetrainRecord:
+    """A retraining in progress."""
+    return RetrainRecord(f"of {job}", job, Cause.ALERT, date(2026, 11, 22), "/m", time())
+
+
 def record(job: str, location: str, outcome: RetrainOutcome | None) -> None:
     """What `batchgauge retrain` leaves in the ledger; without an outcome it dies in the middle."""
     with Ledger.open(location) as ledger, ledger.lock("retrain", job):
-        begun = RetrainRecord("id", job, Cause.ALERT, date(2026, 11, 22), "/m", time())
-        ledger.start_retrain(begun)
+        started = begun(job)
+        ledger.start_retrain(started)
         if outcome is None:
             os.kill(os.getpid(), signal.SIGKILL)
-        ended = replace(begun, outcome=outcome, reason="better\nin figures", finished_at=time())
+        ended = replace(started, outcome=outcome, reason="better\nin figures", finished_at=time())
         ledger.finish_retrain(ended)
 
 
 @pytest.mark.parametrize(
     ("outcome", "words"),
-    [("promoted", ("promoted", "better", 0)), (None, ("failed", "the process died before", -signal.SIGKILL))],
+    [("promoted", ("promoted", "better", 0)), (None, ("stopped", "the process died before", -signal.SIGKILL))],
 )
 def test_how_it_ended_is_what_the_ledger_says(tmp_path: Path, outcome: str | None, words: tuple[str, str, int]) -> None:
     """Also of one that was killed: the scheduler settles it, and it is counted."""
@@ -176,6 +188,98 @@ def test_how_it_ended_is_what_the_ledger_says(tmp_path: Path, outcome: str | Non
     assert (ended["outcome"], ended["exit_code"]) == (words[0], words[2])
     assert ended["reason"].startswith(words[1])
     assert scheduler.ledger.state("churn").counters["model_retrains_total", (words[0],)] == 1
+
+
+def test_what_came_of_it_is_pushed_at_once(tmp_path: Path, pushgateway: Server) -> None:
+    """The retraining's own push may have failed; the alert that it ends should not wait for the next sync."""
+    python = RECORDS.format(outcome=repr("promoted"))
+    scheduler = Retrained(
+        tmp_path,
+        retrain=f"exec {sys.executable} -c '{python.replace(chr(39), chr(34))}' $1 $2",
+        sync_every_seconds=3600.0,
+    ).pushing_to(pushgateway.url)
+    scheduler.breached("churn")
+    with scheduler:
+        scheduler.judge("churn")
+        scheduler.daemon.hear(alert("churn"))
+        scheduler.until("retrained")
+        poll(lambda: not scheduler.ledger.state("churn").owed)
+
+
+def test_one_that_outlived_its_scheduler_is_waited_for(tmp_path: Path) -> None:
+    """It is nobody's child any more, but its lock tells of it: no second one beside it, and its end is noticed."""
+    retrained, gate = tmp_path / "retrained", tmp_path / "gate"
+    scheduler = Retrained(tmp_path, retrain=f"echo $1 >> {retrained}")
+    for name in ("first", "second"):
+        register(scheduler.ledger, load(scheduler.breached(name)), scheduler.environment, now=scheduler.clock())
+    code = f"""
+import sys, time
+from pathlib import Path
+from monitoring.ledger import Ledger
+from tests.test_scheduler_retrainings import begun
+with Ledger.open(sys.argv[1]) as ledger, ledger.lock("retrain", "first"):
+    ledger.start_retrain(begun("first"))
+    while not Path({str(gate)!r}).exists():
+        time.sleep(0.01)
+"""
+    with subprocess.Popen([sys.executable, "-c", code, scheduler.environment.ledger]) as orphan:
+        poll(lambda: scheduler.ledger.unfinished_retrains("first"))
+        with scheduler:
+            scheduler.until("adopted", "first")
+            scheduler.judge("second")
+            scheduler.daemon.hear(alert("second"))
+            poll(lambda: [(one.job, one.waits) for one in scheduler.now.retraining] == [("first", False), ("second", True)])
+            assert not retrained.exists()
+            orphan.kill()
+            (ended, _) = scheduler.until("retrained", count=2)
+        gate.touch()
+    assert (ended["job"], ended["outcome"]) == ("first", "stopped")
+    assert retrained.read_text().split() == ["second"]
+
+
+def test_an_alert_that_comes_too_early_or_too_late_is_to_come_again(tmp_path: Path) -> None:
+    """While the job files aren't read yet nobody knows the job, and while it stops nothing is started: neither is an answer."""
+    gate = tmp_path / "gate"
+    scheduler = Retrained(tmp_path, script=f"trap '' TERM; while [ ! -e {gate} ]; do sleep 0.02; done")
+    scheduler.breached("churn")
+    scheduler.known_since("long", hours=0.5)
+    settings = Settings(paths=(tmp_path / "jobs",), environment=scheduler.environment, **scheduler.settings)
+    early = Daemon(settings, scheduler.ledger, Log(scheduler.stream, as_json=True))
+    with pytest.raises(NotReady, match="starting or stopping"):
+        early.hear(alert("churn"))
+    with scheduler:
+        scheduler.judge("churn")
+        scheduler.until("started", "long")
+        scheduler.daemon.stop("test")
+        poll(lambda: not scheduler.now.ready)
+        with pytest.raises(NotReady):
+            scheduler.daemon.hear(alert("churn"))
+        gate.touch()
+    assert scheduler.events("alert") == []
+
+
+def test_an_end_that_the_ledger_cannot_take_is_taken_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until then it counts as in progress: nothing is started beside it, and nothing is lost."""
+    refusals, gate = iter([True] * 3), tmp_path / "gate"
+
+    def unwilling(_ledger: Ledger, job: str) -> None:
+        if job == "first" and next(refusals, False):
+            raise LedgerError("ledger x: is locked")
+
+    monkeypatch.setattr(retrainings, "settle_retrains", unwilling)
+    scheduler = Retrained(tmp_path, retrain=f"[ $1 = first ] && exit 0; while [ ! -e {gate} ]; do sleep 0.02; done")
+    names = ("first", "second", "third")
+    for name in names:
+        scheduler.breached(name)
+    with scheduler:
+        for name in names:
+            scheduler.judge(name)
+            scheduler.daemon.hear(alert(name))
+        scheduler.until("retraining", "second")
+        poll(lambda: [(one.job, one.waits) for one in scheduler.now.retraining] == [("second", False), ("third", True)])
+        assert len(scheduler.events("retrained", "first")) == 1
+        gate.touch()
+        scheduler.until("retrained", count=3)
 
 
 def test_one_that_hangs_is_ended_with_all_that_it_started(tmp_path: Path) -> None:

@@ -52,6 +52,23 @@ def test_a_part_without_rows_still_has_its_schema(tmp_path: Path) -> None:
     assert pq.read_table(tmp_path / "a.parquet").schema == TABLE.schema
 
 
+def test_integers_of_any_width_and_distance_come_back(tmp_path: Path) -> None:
+    """They are stored as differences, which overflow between the ends of their range, and wrap around."""
+    kinds = (pa.int8(), pa.uint8(), pa.int16(), pa.uint32(), pa.int64(), pa.uint64())
+    limits = {kind: np.iinfo(kind.to_pandas_dtype()) for kind in kinds}
+    table = pa.table(
+        {
+            f"{kind}.{nothing}": pa.array([most.max, most.min, nothing, most.max], kind)
+            for kind, most in limits.items()
+            for nothing in (None, 7)
+        }
+    )
+    write_part(table, tmp_path / "a.parquet", compression="zstd")
+    assert pq.read_table(tmp_path / "a.parquet").equals(table)
+    (column,) = {pq.read_metadata(tmp_path / "a.parquet").row_group(0).column(0).encodings}
+    assert "DELTA_BINARY_PACKED" in column
+
+
 @pytest.fixture
 def _full_disk() -> Iterator[None]:
     """No file may grow past 64 KiB: the kernel refuses as a full disk does, in the middle of a write."""

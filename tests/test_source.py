@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.errors import DataError
-from pipelines.source import InputFile, Part, UnreadableError, find_files, plan, read
+from pipelines.source import InputFile, Part, Reader, UnreadableError, find_files, plan, read
 
 
 def write(path: Path, rows: int, *, groups: list[int] | None = None, start: int = 0) -> Path:
@@ -219,3 +219,42 @@ def test_a_flipped_bit_is_found_where_the_writer_left_checksums(tmp_path: Path) 
     path.write_bytes(content)
     with pytest.raises(UnreadableError, match=r"(?i)crc|checksum"):
         read(only_part(path), ["x"])
+
+
+def test_a_reader_opens_a_file_once_for_all_its_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of many parts has a large footer: parsing it for each of them would make it cost the square."""
+    path = write(tmp_path / "a.parquet", 40, groups=[10] * 4)
+    other = write(tmp_path / "b.parquet", 5)
+    parts = plan(find_files(str(tmp_path)), check_schema=any_schema, part_rows=10).parts
+    opened: list[Path] = []
+    parquet_file = pq.ParquetFile
+
+    def opening(path: Path, **options: bool) -> pq.ParquetFile:
+        opened.append(path)
+        return parquet_file(path, **options)
+
+    monkeypatch.setattr(pq, "ParquetFile", opening)
+    reader = Reader()
+    assert [len(reader.read(part, ["x"])) for part in parts] == [10, 10, 10, 10, 5]
+    assert opened == [path, other]
+
+
+@pytest.mark.parametrize("age_seconds", [0, 3_600])
+def test_a_file_that_changes_between_two_parts_is_not_read_on(tmp_path: Path, age_seconds: int) -> None:
+    """Written over, or replaced, by one of the same size and time; what comes next is read as if nothing had been."""
+    path = write(tmp_path / "a.parquet", 20, groups=[10, 10])
+    then = path.stat().st_mtime_ns - age_seconds * 10**9
+    os.utime(path, ns=(then, then))
+    first, second = plan(find_files(str(path)), check_schema=any_schema, part_rows=10).parts
+    other = write(tmp_path / "other" / "b.parquet", 5)
+    reader = Reader()
+    for replace in (lambda fresh: path.write_bytes(fresh.read_bytes()), lambda fresh: fresh.replace(path)):
+        before = path.read_bytes()
+        assert len(reader.read(first, ["x"])) == 10
+        replace(write(tmp_path / "other" / "fresh.parquet", 20, groups=[10, 10], start=100))
+        os.utime(path, ns=(then, then))
+        with pytest.raises(UnreadableError, match=r"a\.parquet: was changed while the run was reading it"):
+            reader.read(second, ["x"])
+        assert len(reader.read(only_part(other), ["x"])) == 5
+        path.write_bytes(before)
+        os.utime(path, ns=(then, then))

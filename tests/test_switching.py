@@ -40,8 +40,8 @@ def test_killed_before_any_of_its_steps_one_model_is_in_place_and_the_ledger_say
     for trial in killed:
         assert trial["leftovers"] == []
         assert trial["kept"] in (None, True), "what is kept is whole"
-        assert trial["outcome"] == ("promoted" if trial["model"] == "new" else "failed")
-        assert trial["failed"] == (trial["model"] == "old")
+        assert trial["outcome"] == ("promoted" if trial["model"] == "new" else "stopped")
+        assert trial["stopped"] == (trial["model"] == "old")
         if trial["model"] == "new":
             assert (trial["kept"], trial["described"]) == (True, True)
 

@@ -80,6 +80,15 @@ def test_several_days_are_one_exam(job: RetrainedJob, candidate: Path) -> None:
     assert one.candidate.value == 1.0
 
 
+def test_the_candidate_by_itself_is_judged_on_the_newest_day_only(job: RetrainedJob, candidate: Path) -> None:
+    """As a run of that day would report it: rows that only the champion answers, or several days, don't come in."""
+    trial = hold(job, candidate, DAY, date(2026, 11, 19))
+    ((judged, _),) = trial.judged
+    assert judged.accuracy == whole(hold(job, candidate, DAY)).candidate
+    assert judged.examples == whole(trial).examples // 2
+    assert {one.value for one in judged.slices} == {"left", "right"}
+
+
 @pytest.mark.parametrize(
     ("tensors", "words"),
     [

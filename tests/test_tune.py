@@ -1,139 +1,270 @@
-"""`batchgauge tune`: advice that follows from the figures, and the command on real jobs."""
+"""Advice from made-up measurements, and the command on real jobs: what it prints, leaves alone, and how it ends."""
 
 from __future__ import annotations
 
+import json
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 
-from jobs.tune.advice import advise
-from jobs.tune.request import Tuned
-from jobs.tune.summary import toml
-from pipelines.measuring import Configuration, Measurement, Pass
+from jobs.examples import digits
+from jobs.tune.advice import Advice, advise
+from jobs.tune.request import Limit, Rows, TuneResult
+from jobs.tune.summary import tune_document
+from jobs.tune.surroundings import disturbance, scratch_beside
+from monitoring.ledger import Ledger
+from pipelines.measuring import Comparison, Configuration, Measurement, Rewriting, Trial, WholeParts
 from pipelines.report import Stage
 from tests.conftest import poll
+from tests.reports import definition, run_start
 from tests.test_cli import Command
-from tests.tiny_job import TinyJob
+from tests.tiny_job import MODEL, TinyJob
 
-NIGHT = "2026-11-22"
-EVEN = {Stage.READ: 0.25, Stage.PREPARE: 0.25, Stage.INFER: 0.25, Stage.WRITE: 0.25}
-
-
-def measurement(
-    rows: int,
-    throughputs: Sequence[float],
-    *,
-    latency: float = 0.01,
-    workers: int = 2,
-    device: str = "cpu",
-    stages: Mapping[Stage, float] = EVEN,
-) -> Measurement:
-    """Made up: a second for each pass."""
-    passes = [Pass(int(speed), 1.0, (latency,) * 20, stages) for speed in throughputs]
-    return Measurement(Configuration(device, workers, 2 // workers, rows), passes)
+NIGHT = "2026-11-01"
+DAY = date(2026, 11, 22)
+NOW = Configuration("cpu", 256, 2, 1)
 
 
-def tuned(*measurements: Measurement, **changes: Any) -> Tuned:
-    """The first is what the job does now."""
-    made = Tuned("churn", "/data", 1000, 2, "/tmp", 2, 100_000, measurements, measurements[0], True, None)  # noqa: S108
+def measured(configuration: Configuration, speed: float, *, latency: float = 0.01) -> Measurement:
+    trials = tuple(Trial(speed * noise, 1000, 0.1, 1000 * 1e-5, (latency,) * 20) for noise in (0.99, 1.0, 1.01))
+    return Measurement(configuration, trials)
+
+
+def shares(read: float, prepare: float, infer: float, write: float, *, elapsed: float = 10.0, parts: int = 2) -> WholeParts:
+    stages = {Stage.READ: read, Stage.PREPARE: prepare, Stage.INFER: infer, Stage.WRITE: write}
+    return WholeParts(200_000, parts, parts, elapsed, stages)
+
+
+BALANCED = shares(0.25, 0.25, 0.25, 0.25)
+
+
+def result(
+    *others: Measurement,
+    chosen: Configuration = NOW,
+    ratios: tuple[float, ...] = (),
+    now: Measurement | None = None,
+    limit: float | None = None,
+    whole: WholeParts | None = BALANCED,
+    **changes: Any,
+) -> TuneResult:
+    """A job that prepares and infers 10,000 rows a second now; `others` were measured too."""
+    made = TuneResult(
+        job="churn",
+        logical_date=DAY,
+        model_version="v1",
+        cores=2,
+        rows=Rows("inbox", None, 10_000_000, 80, 80, 131_072),
+        dtype="float32",
+        auto_rows=True,
+        auto_workers=True,
+        limit=None if limit is None else Limit(limit, "--latency"),
+        measurements=(now or measured(NOW, 10_000), *others),
+        current=NOW,
+        chosen=chosen,
+        comparison=Comparison(ratios) if ratios else None,
+        whole=whole,
+        rewriting=None,
+        scratch="/tmp",  # noqa: S108  a name, never opened
+        failures={},
+        unaffordable=(),
+        notes=(),
+    )
     return replace(made, **changes)
 
 
-def said(found: Tuned) -> str:
-    return "\n".join(advise(found).sentences)
+def said(advice: Advice) -> str:
+    return "\n".join(advice.sentences)
 
 
-def test_what_is_faster_in_every_round_is_recommended_as_lines_for_the_job_file() -> None:
-    """With the ratio, its range, and what it does to a batch's latency."""
-    found = tuned(measurement(256, [100, 110, 90]), measurement(4096, [300, 290, 310], latency=0.05))
-    advice = advise(found)
-    assert toml(advice.settings) == "[batch]\nrows = 4096"
-    assert advice.best is found.measurements[1]
-    assert "Batches of 4,096 rows with 2 workers on cpu: 3.00 times as fast as now (2.64 to 3.44 over 3 rounds)" in said(found)
-    assert "a batch takes 50.0 ms then, 10.0 ms now" in said(found)
-    assert "Batching: with 4,096 rows in a batch it is 3.0 times as fast as with 256." in said(found)
+def test_larger_batches_that_surely_help_are_advised_with_the_line_to_write() -> None:
+    """And with what it makes of the whole job, where half the time is something else."""
+    larger = replace(NOW, rows=4096)
+    advice = advise(result(measured(larger, 20_000), chosen=larger, ratios=(2.0, 1.9, 2.1, 2.0, 2.0, 2.0)))
+    assert advice.sentences[0] == (
+        "Change to batches of 4,096: preparing and inferring is 2.00 times as fast as now (1.90 to 2.10 in 6 comparisons). "
+        "The whole job gets about ×1.50 as fast."
+    )
+    assert advice.lines() == ("[batch]", "rows = 4096")
+    assert "Batches: against 4,096 rows, the speed is ×0.50 with 256." in said(advice)
 
 
-@pytest.mark.parametrize("other", [[130, 95, 120], [102, 103, 104], [120]])
-def test_what_may_be_noise_is_not_recommended(other: list[float]) -> None:
-    """Faster in most rounds, faster by next to nothing, or measured once only."""
-    found = tuned(measurement(256, [100, 100, 100]), measurement(4096, other))
-    assert advise(found).settings == ()
-    assert "Nothing to change: nothing measured is surely faster than what auto chooses" in said(found)
-    assert "than what the job file says" in said(replace(found, automatic=False))
+def test_another_device_that_surely_helps_is_advised() -> None:
+    """By the name that the job file knows, with the workers that go with it, and what else changes."""
+    accelerated = Configuration("cuda:0", 4096, 1, 2)
+    advice = advise(result(measured(accelerated, 90_000), chosen=accelerated, ratios=(9.0,) * 6))
+    assert advice.settings == {"model": {"device": "cuda"}, "batch": {"rows": 4096, "workers": 1}}
+    assert advice.lines() == ("[model]", 'device = "cuda"', "[batch]", "rows = 4096", "workers = 1")
+    assert "Hardware: cuda:0 prepares and infers ×9.00 as fast as cpu, each at its best." in said(advice)
+    assert "scores may differ in their last digits" in said(advice)
 
 
-def test_of_what_is_alike_the_smaller_batch_is_the_better() -> None:
-    """It takes less memory, and each is answered sooner."""
-    found = tuned(measurement(64, [10, 10, 10]), measurement(1024, [100, 105, 100]), measurement(4096, [101, 104, 102]))
-    assert advise(found).settings == (("batch", "rows", "1024"),)
-
-
-def test_device_and_workers_are_recommended_too() -> None:
-    """Only what differs from now."""
-    found = tuned(measurement(256, [100] * 3), measurement(256, [900] * 3, device="cuda:0", workers=1))
-    assert toml(advise(found).settings) == '[model]\ndevice = "cuda:0"\n[batch]\nworkers = 1'
-
-
-def test_a_bound_on_latency_comes_before_speed() -> None:
-    """What it costs is said; and a job that breaks it is changed even if that makes it slower."""
-    slow = measurement(4096, [300] * 3, latency=0.5)
-    found = tuned(slow, measurement(256, [100] * 3, latency=0.05), bound_seconds=0.2)
-    assert advise(found).settings == (("batch", "rows", "256"),)
-    assert "A batch takes 500.0 ms now (95 % of them), over the bound of 200.0 ms." in said(found)
-    assert "The bound costs 200% of speed: batches of 4,096 rows are faster in sum, and take 500.0 ms each." in said(found)
-
-
-def test_a_bound_that_nothing_keeps_is_said() -> None:
-    """There is no setting for that."""
-    found = tuned(measurement(64, [100] * 3, latency=0.5), bound_seconds=0.2)
-    advice = advise(found)
-    assert (advice.best, advice.settings) == (None, ())
-    assert "Nothing that was measured keeps to it, however few the rows: the model or the device must be faster." in said(found)
+def test_more_workers_may_be_faster_and_yet_raise_the_latency_of_a_row() -> None:
+    """The metric sums over workers: whoever has an alert on it must know before."""
+    more = Configuration("cpu", 256, 4, 1)
+    slower = tuple(replace(trial, infer_seconds=2 * trial.infer_seconds) for trial in measured(more, 20_000).trials)
+    change = result(Measurement(more, slower), chosen=more, ratios=(2.0,) * 6)
+    assert "The mean latency of a row rises all the same, from 10 µs to 20 µs" in said(advise(change))
+    assert "rises" not in said(advise(replace(change, measurements=(measured(NOW, 10_000), measured(more, 20_000)))))
 
 
 @pytest.mark.parametrize(
-    ("stages", "words"),
+    ("ratios", "verdict"),
     [
-        (
-            {Stage.INFER: 0.8},
-            "Hardware: inference is most of it: a faster device, or a smaller model, makes the whole at most 5.0",
-        ),
-        ({Stage.INFER: 0.4}, "Hardware: a faster device for inference makes the whole at most 1.7 times as fast."),
-        ({Stage.INFER: 0.1}, "Hardware: inference is not what takes the time: a faster device makes the whole at most 1.1"),
-        ({Stage.READ: 0.6}, "Reading takes 60%: fewer or narrower columns"),
-        ({Stage.PREPARE: 0.6}, "Preparing takes 60%: "),
-        ({Stage.WRITE: 0.6}, "Writing takes 60%: "),
+        ((), "Nothing to change: what auto chooses (2 workers with batches of 256) is the fastest of what was measured"),
+        ((1.02, 0.97, 1.03, 1.02, 1.0, 1.02), "is as fast as the fastest within noise (batches of 512: ×1.02 ± 3% in 6 comp"),
+        ((1.4, 1.5), "Not sure yet: batches of 512 looks 1.45 times as fast"),
     ],
 )
-def test_where_the_time_goes_decides_between_hardware_and_data(stages: Mapping[Stage, float], words: str) -> None:
-    """Amdahl's law: what takes a share of the time can gain no more than that share."""
-    (taken,) = stages.values()
-    others = [stage for stage in EVEN if stage not in stages]
-    found = tuned(measurement(256, [100] * 3, stages={**dict.fromkeys(others, (1 - taken) / 3), **stages}))
-    assert words in said(found)
+def test_within_noise_nothing_is_changed(ratios: tuple[float, ...], verdict: str) -> None:
+    """What is as fast stays as it is, and the noise is said."""
+    other = replace(NOW, rows=512)
+    advice = advise(result(measured(other, 10_100), chosen=other if ratios else NOW, ratios=ratios))
+    assert verdict in advice.sentences[0]
+    assert (advice.settings, advice.lines()) == ({}, ())
 
 
-def test_small_row_groups_are_named_where_reading_takes_the_time() -> None:
-    """And only there."""
-    slow = measurement(256, [100] * 3, stages={**EVEN, Stage.READ: 5.0})
-    assert "larger row groups (500 rows are few)" in said(tuned(slow, group_rows=500))
-    assert "larger row groups" not in said(tuned(slow))
-    assert "larger row groups" not in said(tuned(measurement(256, [100] * 3), group_rows=500))
+def test_a_change_that_saves_next_to_nothing_is_not_worth_it() -> None:
+    """Twice as fast, on rows that take a tenth of a second. Of a holdout's rows nobody can say."""
+    larger = replace(NOW, rows=1000)
+    few = result(measured(larger, 20_000), chosen=larger, ratios=(2.0,) * 6, rows=Rows("inbox", None, 1_000, 1, 1, 1_000))
+    advice = advise(few)
+    assert advice.sentences[0].startswith("Nothing worth a change: batches of 1,000 is 2.00 times as fast as")
+    assert "saves 50.0 ms of these 1,000 rows" in advice.sentences[0]
+    assert advice.settings == {}
+    assert advise(replace(few, rows=replace(few.rows, holdout="labelled"))).settings == {"batch": {"rows": 1000}}
 
 
-def test_workers_are_compared_with_one_and_one_part_is_explained() -> None:
-    """With all else as it is now."""
-    found = tuned(measurement(256, [180] * 3), measurement(256, [100] * 3, workers=1), measurement(64, [1], workers=1))
-    assert "Workers: 2 are 1.8 times as fast as one with 2 threads in its kernels." in said(found)
-    assert "Workers: the data is one part" in said(tuned(measurement(256, [1] * 3, workers=1), parts=1))
+def test_a_limit_that_is_broken_now_is_kept_even_if_that_costs_speed() -> None:
+    """That is the alert that was to be answered; and the price is said."""
+    smaller, larger = replace(NOW, rows=64), replace(NOW, rows=1024)
+    advice = advise(
+        result(
+            measured(smaller, 8_000, latency=0.05),
+            measured(larger, 20_000, latency=0.9),
+            now=measured(NOW, 10_000, latency=0.3),
+            chosen=smaller,
+            ratios=(0.8,) * 6,
+            limit=0.1,
+        )
+    )
+    assert advice.settings == {"batch": {"rows": 64}}
+    assert "95 % of batches take up to 50.0 ms then, and up to 300.0 ms now, which is above the limit of 0.1 s" in said(advice)
+    assert "Speed: 0.80 times today's (0.80 to 0.80 in 6 comparisons)" in said(advice)
+    assert "The limit costs speed: batches of 1,024 would be about 2.5 times as fast" in said(advice)
+
+
+def test_a_limit_that_nothing_keeps_is_said_to_be_out_of_reach() -> None:
+    """No batch size can help then."""
+    smallest = replace(NOW, rows=1)
+    advice = advise(
+        result(
+            measured(smallest, 100, latency=0.2),
+            now=measured(NOW, 10_000, latency=0.3),
+            limit=0.1,
+        )
+    )
+    assert advice.settings == {}
+    assert (
+        "nothing that was measured keeps the limit of 0.1 s (--latency). Even of batches of 1, 95 % take up to 200.0 ms"
+        in said(advice)
+    )
+
+
+def test_a_limit_with_much_room_points_elsewhere() -> None:
+    """If an alert fired, these settings are not why."""
+    assert "the limit of 1 s (--latency) is 100 times that. If an alert says otherwise" in said(advise(result(limit=1.0)))
+    assert "No limit on latency was given" in said(advise(result()))
+
+
+def test_where_inference_is_little_hardware_is_said_to_gain_little() -> None:
+    """By Amdahl's law, from the shares."""
+    text = said(advise(result(whole=shares(0.54, 0.18, 0.18, 0.10))))
+    assert "read 54%, prepare 18%, infer 18%, write 10%" in text
+    assert "Inference is only 18% of it: larger batches or a faster device can't make the job more than 1.22 times" in text
+    assert "Reading is 54%" in text
+    mostly = said(advise(result(whole=shares(0.1, 0.1, 0.75, 0.05))))
+    assert "Inference is 75% of it: a device of any speed can't make the job more than 4.00 times as fast." in mostly
+    assert "Reading" not in mostly
+
+
+def test_about_reading_the_measured_alternative_speaks() -> None:
+    """Rows that are read in half the time from another file are worth writing so; others aren't."""
+    slow = Rewriting(row_groups=200, rows=100_000, compression="gzip", seconds=2.0, rewritten_seconds=1.0)
+    reading = result(whole=shares(0.5, 0.1, 0.3, 0.1))
+    text = said(advise(replace(reading, rewriting=slow)))
+    assert "one row group with zstd are read in 50% of the time (now 200 row groups of 500 rows, gzip)" in text
+    assert "×1.33 as fast" in text
+    assert "it isn't the file's fault" in said(advise(replace(reading, rewriting=replace(slow, rewritten_seconds=1.98))))
+
+
+@pytest.mark.parametrize(
+    ("whole", "words"),
+    [
+        (shares(0.1, 0.6, 0.2, 0.1), "Preparing is 60%"),
+        (shares(0.1, 0.1, 0.2, 0.6), "Writing is 60%: 300.0 ms for each part of 100,000 rows"),
+    ],
+)
+def test_each_stage_that_takes_much_has_its_sentence(whole: WholeParts, words: str) -> None:
+    """And only such a stage."""
+    text = said(advise(result(whole=whole)))
+    assert words in text
+    assert [name for name in ("Reading is", "Preparing is", "Writing is") if name in text] == [words.partition("is")[0] + "is"]
+
+
+@pytest.mark.parametrize(
+    ("groups", "words"),
+    [(8, "A lower input.part_rows (about 250,000) would make more of it."), (1, "It can't be cut further")],
+)
+def test_cores_without_a_part_to_work_on_are_said(groups: int, words: str) -> None:
+    """Only where a part takes long enough to matter."""
+    one_part = result(rows=Rows("inbox", None, 1_000_000, 1, groups, 1_000_000), cores=4)
+    assert f"The input is 1 part, so no more workers than that have work, on 4 cores. {words}" in said(advise(one_part))
+    quick = replace(one_part, whole=shares(0.25, 0.25, 0.25, 0.25, elapsed=0.5, parts=1))
+    assert "no more workers" not in said(advise(quick))
+
+
+def test_one_core_and_no_accelerator_leave_batches_alone_to_compare() -> None:
+    """Nothing is said of what was not measured."""
+    alone = Configuration("cpu", 256, 1, 1)
+    text = said(advise(result(now=measured(alone, 1000), current=alone, chosen=alone, cores=1)))
+    assert "Hardware: this machine has nothing but cpu to compare, with 1 core." in text
+    assert "Workers:" not in text
+    assert "Batches:" not in text
+
+
+def test_a_device_that_failed_is_said_with_its_reason() -> None:
+    """Once, however many settings failed on it."""
+    failures = {Configuration("cuda", 256, workers, 1): "out of memory" for workers in (1, 2)}
+    text = said(advise(result(failures=failures)))
+    assert text.count("Hardware: cuda could not be measured: out of memory") == 1
+    assert "nothing but cpu" not in text
+
+
+@pytest.mark.parametrize(
+    ("others", "ours", "machine", "disturbed"), [(0.1, 2, 2, False), (1.2, 2, 2, True), (9.0, 4, 16, False)]
+)
+def test_others_disturb_only_where_cores_are_missing(others: float, ours: int, machine: int, *, disturbed: bool) -> None:
+    """A busy machine with cores to spare is quiet for us."""
+    assert (disturbance(others, ours=ours, machine=machine) is not None) is disturbed
+
+
+def test_scratch_is_never_in_the_output_and_is_gone_afterwards(tmp_path: Path) -> None:
+    """Whoever reads the output must not find it."""
+    output = tmp_path / "scored" / "date=2026-11-01"
+    with scratch_beside(output) as scratch:
+        (scratch / "part.parquet").write_bytes(b"")
+        assert output not in (scratch, *scratch.parents)
+        assert not output.exists()
+        assert scratch.name.startswith(".")
+    assert not scratch.exists()
 
 
 @pytest.fixture
@@ -146,109 +277,156 @@ def batchgauge(tmp_path: Path) -> Command:
     return Command(tmp_path)
 
 
+def tune(batchgauge: Command, job: TinyJob, *options: str) -> subprocess.CompletedProcess[str]:
+    return batchgauge("tune", job.spec, "--date", NIGHT, "--seconds", "1", *options)
+
+
+def state_of(folder: Path) -> Mapping[str, bytes]:
+    """Every file and its bytes, but for what Python caches."""
+    return {str(file): file.read_bytes() for file in folder.rglob("*") if file.is_file() and "__pycache__" not in file.parts}
+
+
 def test_a_job_is_measured_and_nothing_of_it_is_changed(batchgauge: Command, job: TinyJob) -> None:
-    """On its own data, with its own model; no prediction, no ledger. The current setting is among what was measured."""
-    job.write_input(NIGHT, 1000)
-    document = batchgauge.json("tune", str(job.spec), "--date", NIGHT, "--time", "1s", "--latency", "5")
-    assert (document["job"], document["rows"], document["bound_seconds"]) == ("tiny", 1000, 5.0)
-    (now,) = [one for one in document["measurements"] if one["current"]]
-    assert (now["batch_rows"], now["device"], now["rounds"] >= 3) == (50, "cpu", True)
-    for one in document["measurements"]:
-        assert one["rows_per_second"] > 0
-        assert 0 < one["batch_latency_seconds"]["p50"] <= one["batch_latency_seconds"]["p95"]
-        assert sum(one["stage_shares"].values()) == pytest.approx(1.0)
-    assert document["advice"]
-    assert not (job.folder / "scored").exists()
-    assert not Path(batchgauge.environment["BATCHGAUGE_LEDGER"]).exists()
-
-
-def test_people_get_a_table_and_sentences(batchgauge: Command, job: TinyJob) -> None:
-    """A job that is slow for one reason gets told so: each batch of this model takes 50 ms, whatever its size."""
-    job.write_input(NIGHT, 1000)
-    job.slow_down(seconds_for_each_batch=0.05)
-    done = batchgauge("tune", str(job.spec), "--date", NIGHT, "--time", "3s")
+    """No prediction, no ledger, no lock, no leftover."""
+    job.write_input(NIGHT, 350)
+    before = state_of(batchgauge.folder)
+    done = tune(batchgauge, job)
     assert done.returncode == 0, done.stderr
-    assert "tiny, measured on 1,000 rows in 10 parts of " in done.stdout
-    assert "over the bound" not in done.stdout
-    assert "In the job file:\n\n[batch]\nrows = 100\n" in done.stdout
-    assert "inference is most of it" in done.stdout
-
-
-def test_without_input_a_holdout_will_do(batchgauge: Command, job: TinyJob) -> None:
-    """It has the features, and it is said; without either there is one clear error."""
-    document = batchgauge.json("tune", str(job.spec), "--date", NIGHT, "--time", "0s")
-    assert document["rows"] == 200
-    assert "so it was measured on holdout 'labelled', without id columns" in document["notes"][-1]
-    (job.folder / "labelled" / "holdout.parquet").unlink()
-    done = batchgauge("tune", str(job.spec), "--date", NIGHT)
-    assert done.returncode == 1
-    assert (
-        f"error: input.path {job.folder}/inbox/date={NIGHT}: no rows to measure on, and holdout 'labelled' has none either"
-        in done.stderr
-    )
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code", "words"),
-    [
-        (["--time", "soon"], 2, "--time 'soon': must be a duration"),
-        (["--latency", "0"], 2, "--latency 0: give the seconds that a batch may take"),
-        (["--latency", "-1"], 2, "--latency"),
-        (["--date", "2026-11-21"], 1, "other.parquet: no column matches feature 'x'; it has 'id', 'z'"),
-    ],
-)
-def test_what_cannot_be_measured_is_one_clear_error(
-    batchgauge: Command, job: TinyJob, arguments: list[str], code: int, words: str
-) -> None:
-    """Of usage, or of the data: a drop without the model's columns."""
-    job.write(job.folder / "inbox" / "date=2026-11-21" / "other.parquet", pa.table({"id": ["a"], "z": [1.0]}))
-    done = batchgauge("tune", str(job.spec), *arguments)
-    assert done.returncode == code, done.stderr
-    assert words in done.stderr
+    assert state_of(batchgauge.folder) == before
+    assert "tiny · 2026-11-01 · model v1 · 350 rows of its input in 4 parts" in done.stdout
+    for words in ("rows/s", "now", "No part has more than 100 rows", "Where the time of", "Latency as it is set now"):
+        assert words in done.stdout
+    assert "tiny: warming up" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_a_device_that_is_not_there_is_an_error_as_in_a_run(batchgauge: Command, job: TinyJob) -> None:
-    """It isn't replaced by another in silence."""
+def test_json_is_the_same_and_what_a_model_prints_is_not_in_it(batchgauge: Command, job: TinyJob) -> None:
+    """With every figure as a number; the ledger that is there stays as it was."""
+    (job.folder / "tiny.py").write_text(MODEL.replace("def build():", "def build():\n    print('debugging')"))
+    job.write_input(NIGHT, 350)
+    assert batchgauge("run", job.spec, "--date", NIGHT).returncode == 0
+    status, output = batchgauge.json("status", "tiny"), state_of(job.folder / "scored")
+    done = tune(batchgauge, job, "--json", "--latency", "0.5")
+    assert done.returncode == 0, done.stderr
+    assert "debugging" in done.stderr
+    document = json.loads(done.stdout)
+    assert document["current"] == {
+        "device": "cpu",
+        "rows": 50,
+        "workers": 2,
+        "kernel_threads": document["current"]["kernel_threads"],
+    }
+    assert document["limit"] == {"seconds": 0.5, "origin": "--latency"}
+    assert {one["rows"] for one in document["measurements"]} >= {50, 100}
+    assert all(one["rows_per_second"] > 0 and one["batch_seconds"]["p95"] > 0 for one in document["measurements"])
+    assert sum(document["whole_parts"]["shares"].values()) == pytest.approx(1)
+    assert document["advice"]["sentences"]
+    assert (batchgauge.json("status", "tiny"), state_of(job.folder / "scored")) == (status, output)
+
+
+def test_the_document_of_made_up_measurements_is_json() -> None:
+    """Also with everything in it that a small job lacks."""
+    larger = replace(NOW, rows=4096)
+    made = result(
+        measured(larger, 20_000),
+        chosen=larger,
+        ratios=(2.0,) * 6,
+        limit=0.1,
+        rewriting=Rewriting(2, 100, "snappy", 1.0, 0.5),
+        failures={replace(NOW, device="cuda"): "out of memory"},
+        unaffordable=(replace(NOW, rows=65_536),),
+    )
+    document = json.loads(json.dumps(tune_document(made, advise(made)), allow_nan=False))
+    assert document["comparison"]["interval"] == [2.0, 2.0]
+    assert document["failures"][0] == {
+        "device": "cuda",
+        "rows": 256,
+        "workers": 2,
+        "kernel_threads": 1,
+        "error": "out of memory",
+    }
+    assert document["advice"]["settings"] == {"batch": {"rows": 4096}}
+
+
+def test_a_run_in_progress_and_a_missing_input_are_said(batchgauge: Command, job: TinyJob) -> None:
+    """Both spoil or change what is measured; neither stops it."""
+    with Ledger.open(batchgauge.folder / "ledger.db") as ledger:
+        ledger.register(definition("tiny"), now=1.0, next_expected_at=None)
+        ledger.start_run(run_start(job="tiny"), next_expected_at=None)
+    done = tune(batchgauge, job)
+    assert done.returncode == 0, done.stderr
+    assert "warning: a run of this job is in progress" in done.stdout
+    assert "has no rows: those of holdout 'labelled' were taken instead" in done.stdout
+    assert "200 rows of its holdout labelled" in done.stdout
+
+
+def test_what_cannot_be_measured_is_one_message_and_exit_code(batchgauge: Command, job: TinyJob) -> None:
+    """1 for data, model and device; 2 for usage and a job file that is wrong."""
+
+    def ends(code: int, words: str, *options: str) -> None:
+        done = tune(batchgauge, job, *options)
+        assert (done.returncode, done.stdout, "Traceback" in done.stderr) == (code, "", False), done.stderr
+        assert words in done.stderr
+
+    for option in ("--seconds", "--latency"):
+        for value in ("0", "-1", "nan", "inf"):
+            ends(2, f"{option} {float(value):g}: must be a number of seconds above 0", option, value)
+    shutil.rmtree(job.folder / "labelled")
+    ends(1, "there are no rows to measure with in")
     job.write_input(NIGHT, 100)
     job.edit({'device = "cpu"': 'device = "cuda:7"'})
-    done = batchgauge("tune", str(job.spec), "--date", NIGHT)
-    assert done.returncode == 1
-    assert "model.device is 'cuda:7'" in done.stderr
+    ends(1, "model.device is 'cuda:7'")
+    job.edit({'device = "cuda:7"': 'device = "cpu"', "tiny.safetensors": "absent.safetensors"})
+    ends(1, "absent.safetensors: can't be read")
+    job.edit({"version": "versoin"})
+    ends(2, "did you mean 'version'?")
 
 
-def test_a_run_in_progress_is_noted(batchgauge: Command, job: TinyJob) -> None:
-    """It has its share of the machine. Nothing waits for it."""
-    job.write_input(NIGHT, 4000)
-    job.slow_down(seconds_for_each_batch=0.1)
-    command = [str(Path(sys.executable).parent / "batchgauge"), "run", str(job.spec), "--date", NIGHT]
-    with subprocess.Popen(command, env=batchgauge.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
-        poll(lambda: batchgauge.json("list") and batchgauge.json("list")[0]["running"])
-        document = batchgauge.json("tune", str(job.spec), "--date", NIGHT, "--time", "0s")
-        running.send_signal(signal.SIGTERM)
-    assert any("a run of this job is in progress" in note for note in document["notes"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_between_two_batches(batchgauge: Command, job: TinyJob, number: signal.Signals) -> None:
+    """With its exit code, one line, and nothing left behind."""
+    job.write_input(NIGHT, 350)
+    before = state_of(batchgauge.folder)
+    command = [str(Path(sys.executable).parent / "batchgauge"), "tune", str(job.spec), "--date", NIGHT, "--seconds", "600"]
+    log = batchgauge.folder.parent / f"{batchgauge.folder.name}.log"
+    with log.open("w") as stderr:
+        process = subprocess.Popen(
+            command, env=batchgauge.environment, stdout=subprocess.PIPE, stderr=stderr, text=True, cwd=batchgauge.folder
+        )
+        try:
+            poll(lambda: "trying each setting" in log.read_text())
+            process.send_signal(number)
+            out, _ = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    assert (process.returncode, out) == (128 + number, "")
+    assert f"stopped by {number.name}" in log.read_text()
+    assert state_of(batchgauge.folder) == before
 
 
-def test_control_c_ends_it_at_once(batchgauge: Command, job: TinyJob) -> None:
-    """With the exit code of the signal, and nothing left in the temporary folder."""
-    job.write_input(NIGHT, 4000)
-    job.slow_down(seconds_for_each_batch=0.2)
-    scratch = job.folder / "tmp"
-    scratch.mkdir()
-    command = [str(Path(sys.executable).parent / "batchgauge"), "tune", str(job.spec), "--date", NIGHT, "--time", "60s"]
-    environment = {**batchgauge.environment, "TMPDIR": str(scratch)}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
-        poll(lambda: list(scratch.glob("batchgauge-tune-*/*.parquet")))
-        process.send_signal(signal.SIGINT)
-        process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "stopped by SIGINT" in err
-    assert list(scratch.glob("batchgauge-*")) == []
+def test_its_help_and_its_refusals_are_quick(batchgauge: Command, job: TinyJob) -> None:
+    """No torch before there is something to measure."""
+    for arguments, code in ((["--help"], 0), ([str(job.spec), "--seconds", "0"], 2)):
+        command = [sys.executable, "-X", "importtime", "-m", "jobs.cli", "tune", *arguments]
+        done = subprocess.run(command, env=batchgauge.environment, capture_output=True, text=True, check=False)
+        assert done.returncode == code, done.stderr[-2000:]
+        imported = {line.rsplit("|", 1)[-1].strip().split(".")[0] for line in done.stderr.splitlines() if "import time" in line}
+        assert "typer" in imported
+        assert not imported & {"torch", "pandas", "pyarrow", "numpy"}
 
 
-def test_its_definition_needs_nothing_heavy() -> None:
-    """`--help` is quick."""
-    heavy = "{'torch', 'pyarrow', 'numpy'}"
-    code = f"import sys, jobs.commands.tuning, jobs.tune.request; sys.exit(bool({heavy} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+def test_the_example_is_measured(batchgauge: Command, tmp_path: Path) -> None:
+    """Its night is one part of 1,500 rows, on real images and with the real model."""
+    root = tmp_path / "demo"
+    digits.train_first(root)
+    digits.write_night(root, DAY, 1)
+    folder = Path(digits.__file__).parent
+    shutil.copy(folder / "digits.py", root)
+    spec = root / "digits.toml"
+    spec.write_text((folder / "digits.toml").read_text(encoding="utf-8").replace('"../../.batchgauge/demo"', '"."'))
+    document = batchgauge.json("tune", spec, "--date", str(DAY), "--seconds", "1")
+    assert (document["rows"]["rows"], document["rows"]["parts"], document["rows"]["parts_by_group"]) == (1_500, 1, 3)
+    assert {one["workers"] for one in document["measurements"]} == {1}
+    assert max(one["rows"] for one in document["measurements"]) <= 1_500
+    assert document["current"]["rows"] in {256, 1024}
+    assert not (root / "digits" / "scored").exists()

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from pipelines.tuning import SIZES, fastest
+from pipelines.tuning import SIZES, budget_seconds, fastest
 
 
 class Machine:
@@ -30,7 +30,7 @@ class Machine:
     ("fixed", "each", "expected"),
     [
         (0.001, {}, 16_384),
-        (0.0, {256: 1e-6, 1_024: 0.99e-6, 4_096: 0.98e-6, 16_384: 0.97e-6}, 256),
+        (0.0, {256: 1e-6, 1_024: 0.99e-6, 2_048: 0.985e-6, 4_096: 0.98e-6, 16_384: 0.97e-6}, 256),
         (0.001, {16_384: 5e-6}, 4_096),
         (0.0001, {4_096: 9e-6, 16_384: 9e-6}, 1_024),
     ],
@@ -58,3 +58,14 @@ def test_a_slow_model_is_not_tried_for_long() -> None:
     machine = Machine(0.0, dict.fromkeys(SIZES, 0.01))
     assert fastest(machine.infer, available=100_000, clock=machine.clock) == 256
     assert machine.calls == {256: 1}
+
+
+def test_few_rows_are_not_worth_long_measuring() -> None:
+    """A tenth of what inferring them takes, and never more than half a second."""
+    assert budget_seconds(10**6, 1e-6) == pytest.approx(0.1)
+    assert budget_seconds(10**9, 1e-6) == 0.5
+    assert budget_seconds(10, 1e-6) == 0.05
+    machine = Machine(0.0001, {})
+    fastest(machine.infer, available=100_000, clock=machine.clock, budget_seconds=budget_seconds(10, 1e-6))
+    assert set(machine.calls) > {256, 1_024, 2_048}
+    assert machine.now < 0.1

@@ -15,6 +15,7 @@ from starlette.applications import Starlette
 
 from jobs.retrain.alerts import MAX_BYTES, parse
 from jobs.retrain.policy import Decision
+from jobs.scheduler import NotReady
 from jobs.web import alerts
 from jobs.web.alerts import alerts_route
 from pipelines.errors import LedgerError
@@ -89,6 +90,12 @@ def test_without_the_token_nothing_is_heard(ear: Ear, authorization: bytes | Non
     assert ear.heard == []
 
 
+def test_without_the_token_not_even_the_message_is_waited_for(ear: Ear) -> None:
+    """Its size and its time are nobody's business but those who may knock."""
+    with door(ear) as url, closing(knocking(url, "Content-Length: 1000", authorization=b"Bearer wrong")) as client:
+        assert client.recv(100).startswith(b"HTTP/1.1 401 ")
+
+
 def test_where_no_token_is_configured_nobody_may_knock(ear: Ear) -> None:
     """Not with an empty one either; it is said how to make one known."""
     with door(ear, None) as url:
@@ -145,12 +152,13 @@ def test_who_hangs_up_is_not_heard(ear: Ear) -> None:
     assert ear.heard == [BODY]
 
 
-def test_a_ledger_that_cannot_be_asked_now_is_tried_again(ear: Ear) -> None:
+def test_what_cannot_be_taken_now_is_tried_again(ear: Ear) -> None:
     """Alertmanager repeats what was answered with a 5xx."""
-    ear.failure = LedgerError("ledger x: is locked")
-    with door(ear) as url:
-        answer = post(url)
-    assert (answer.status_code, answer.json()) == (503, {"error": "ledger x: is locked"})
+    for failure in (LedgerError("ledger x: is locked"), NotReady("the scheduler is starting or stopping")):
+        ear.failure = failure
+        with door(ear) as url:
+            answer = post(url)
+        assert (answer.status_code, answer.json()) == (503, {"error": str(failure)})
 
 
 def test_it_is_for_posting(ear: Ear) -> None:
@@ -167,10 +175,10 @@ def test_many_at_once_are_all_heard(ear: Ear) -> None:
     assert sorted(ear.heard) == sorted(bodies)
 
 
-def knocking(url: str, *headers: str) -> socket.socket:
+def knocking(url: str, *headers: str, authorization: bytes = BEARER) -> socket.socket:
     """A connection over which the head of a request was sent, and the body is still to come."""
     parts = urlsplit(url)
     client = socket.create_connection((parts.hostname, parts.port), timeout=20)
     head = ["POST /alerts HTTP/1.1", "Host: localhost", *headers, ""]
-    client.sendall("\r\n".join(head).encode() + b"Authorization: " + BEARER + b"\r\n\r\n")
+    client.sendall("\r\n".join(head).encode() + b"Authorization: " + authorization + b"\r\n\r\n")
     return client

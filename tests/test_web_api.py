@@ -132,7 +132,7 @@ def test_what_the_scheduler_does_with_a_job_is_told(night: Client) -> None:
     assert busy["file_error"].startswith("/etc/batchgauge/jobs/busy.toml: [batch] rows")
     assert night.job("fraud")["running"]["run_id"] is None
     assert night.job("basket")["waiting"] == {"place": 1, "due_at": NOW - 300}
-    assert night.job("credit-limit")["retraining"] == {"job": "credit-limit", "pid": 4713, "since": NOW - 1260}
+    assert night.job("credit-limit")["retraining"] == {"job": "credit-limit", "pid": 4713, "since": NOW - 1260, "waits": False}
     assert (night.job("adhoc-export")["scheduled"], night.job("adhoc-export")["next_due_at"]) == (False, None)
 
 

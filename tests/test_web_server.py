@@ -105,9 +105,10 @@ def test_a_defect_costs_one_answer_and_is_told_to_the_log_only() -> None:
     assert "what nobody outside need know" in trace
 
 
-def test_a_connection_ends_whatever_the_other_side_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that sends nothing, and one that sends its head a byte now and then."""
-    monkeypatch.setattr(server, "CONNECTION_SECONDS", 0.5)
+@pytest.mark.parametrize("bound", ["CONNECTION_SECONDS", "HEAD_SECONDS"])
+def test_a_connection_ends_whatever_the_other_side_does(monkeypatch: pytest.MonkeyPatch, bound: str) -> None:
+    """One that sends nothing, and one whose head never ends; what has a request lasts longer."""
+    monkeypatch.setattr(server, bound, 0.5)
     with guarded() as url:
         for said in (b"", b"GET / HTTP/1.1\r\nHost: localhost\r\nX: "):
             with closing(connected(url)) as client:

@@ -210,7 +210,7 @@ def hostile_world(ledger: Ledger) -> World:
         world.snapshot,
         running=(RunningJob(HOSTILE, 1, NOW),),
         waiting=waiting,
-        retraining=(RetrainingJob(HOSTILE, None, NOW),),
+        retraining=(RetrainingJob(HOSTILE, None, NOW, waits=True),),
         broken=(BrokenFile(HOSTILE, HOSTILE * 100, running=False),),
         missed=(MissedRun(HOSTILE, NOW, HOSTILE * 100),),
         trouble=HOSTILE * 100,

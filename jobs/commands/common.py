@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipelines.errors import SpecError
-
 if TYPE_CHECKING:
     from jobs.environment import Environment
     from jobs.spec import JobSpec
@@ -38,16 +36,6 @@ def read_environment() -> Environment:
     from jobs.environment import read
 
     return read(os.environ)
-
-
-def duration(option: str, text: str) -> float:
-    """The seconds that an option gives, as in `90s`. Raises `SpecError` that names the option."""
-    from jobs.settings import seconds
-
-    try:
-        return seconds(text)
-    except ValueError as error:
-        raise SpecError(f"{option} {text!r}: {error}") from None
 
 
 def open_ledger(environment: Environment | None = None) -> Ledger:

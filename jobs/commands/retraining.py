@@ -69,7 +69,7 @@ def retrain(
     except printing.PrintingError as error:  # it can't change what the exit code says of it
         typer.echo(f"warning: {error}; 'batchgauge retrains' has it", err=True)
     outcome = result.record.outcome if result.record else None
-    code = {None: SKIPPED, "failed": FAILED, "refused": REFUSED}.get(outcome, 0)
+    code = {None: SKIPPED, "failed": FAILED, "stopped": FAILED, "refused": REFUSED}.get(outcome, 0)
     raise typer.Exit(stop.exit_code if stop.exit_code and code == FAILED else code)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import redirect_stdout
 from datetime import datetime
@@ -19,7 +20,6 @@ from jobs.commands.common import (
     Json,
     SpecFile,
     SpecFiles,
-    duration,
     load_spec,
     read_environment,
 )
@@ -94,6 +94,7 @@ def schedule(
     log_json: Annotated[bool, typer.Option("--log-json", help="Log events as JSON, one a line.")] = False,
 ) -> None:
     """Run jobs when their schedules say so, until SIGTERM. SIGHUP reads changed job files at once."""
+    from jobs.environment import alerts_token
     from jobs.schedule import serve
     from jobs.scheduler.settings import Settings, default_max_running
 
@@ -101,10 +102,11 @@ def schedule(
         paths=tuple(specs),
         environment=read_environment(),
         max_running=max_running or default_max_running(),
-        sync_every_seconds=duration("--sync-every", sync_every),
-        shutdown_seconds=duration("--shutdown-timeout", shutdown_timeout),
+        sync_every_seconds=_duration("--sync-every", sync_every),
+        shutdown_seconds=_duration("--shutdown-timeout", shutdown_timeout),
         log_folder=log_dir,
         listen=listen or None,
+        alerts_token=alerts_token(os.environ),
     )
     serve(settings, stream=sys.stderr, log_json=log_json)
 
@@ -137,3 +139,12 @@ def _trigger(name: str) -> Trigger:
         return Trigger(name)
     except ValueError:
         raise SpecError(f"--trigger {name!r}: must be one of {', '.join(Trigger)}") from None
+
+
+def _duration(option: str, text: str) -> float:
+    from jobs.settings import seconds
+
+    try:
+        return seconds(text)
+    except ValueError as error:
+        raise SpecError(f"{option} {text!r}: {error}") from None

@@ -1,18 +1,22 @@
-"""Advice about speed."""
+"""The command that measures a job, for when its latency is high."""
 
 from __future__ import annotations
 
 import sys
 from contextlib import redirect_stdout
 from datetime import datetime
-from typing import Annotated
+from math import inf
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from jobs import printing
-from jobs.commands.common import FAILED, Json, SpecFile, duration, load_spec, read_environment
+from jobs.commands.common import FAILED, Json, SpecFile, load_spec, read_environment
 from jobs.signals import stopping
 from pipelines.errors import SpecError
+
+if TYPE_CHECKING:
+    from jobs.tune.request import TuneRequest, TuneResult
 
 
 def tune(
@@ -20,43 +24,50 @@ def tune(
     *,
     date: Annotated[
         datetime | None,
-        typer.Option(formats=["%Y-%m-%d"], help="Measure on this day's input; default: the date of the latest scheduled time."),
+        typer.Option(formats=["%Y-%m-%d"], help="Day whose rows are measured with; default: the latest scheduled time's."),
     ] = None,
-    time: Annotated[str, typer.Option(help="How long to measure, about.")] = "20s",
+    seconds: Annotated[float, typer.Option(help="About how long to measure.")] = 20.0,
     latency: Annotated[
         float | None,
         typer.Option(
-            min=0.0, help="Seconds that 95 % of the batches may take; default: thresholds.latency_seconds.", show_default=False
+            help="Seconds that 95 % of batches, and the mean row, may take; default: thresholds.latency_seconds.",
+            show_default=False,
         ),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Measure batch sizes, workers and devices on a job's real model and data, and say what to set. Changes nothing."""
+    """Measure batch sizes, workers and devices on a job's own model and rows, and say what to set. It changes nothing."""
+    loaded, environment = load_spec(spec), read_environment()
+    _check_positive("--seconds", seconds)
+    _check_positive("--latency", latency)
+
+    from jobs.tune.advice import advise  # the imports that bring in torch
     from jobs.tune.request import TuneRequest
+    from jobs.tune.summary import tune_document, tune_summary
+
+    result = _tune(TuneRequest(loaded, environment, date.date() if date else None, seconds, latency))
+    advice = advise(result)
+    printing.show(tune_summary(result, advice), tune_document(result, advice), as_json=json)
+
+
+def _tune(request: TuneRequest) -> TuneResult:
+    from rich.console import Console
+
+    from jobs.tune.progress import watching
+    from jobs.tune.session import tune as tune_job
     from pipelines.cancellation import Cancellation, Cancelled
 
-    loaded, environment = load_spec(spec), read_environment()
-    seconds = duration("--time", time)
-    if latency == 0:
-        raise SpecError("--latency 0: give the seconds that a batch may take, as in 0.2")
-    request = TuneRequest(loaded, date.date() if date else None, seconds, latency)
     cancellation = Cancellation()
-    with stopping(cancellation) as stop, redirect_stdout(sys.stderr):  # what a model's code prints is a message
-        from jobs.tune.advice import advise
-        from jobs.tune.session import tune as tune_job
-        from jobs.tune.summary import tuned_document, tuned_summary
-
+    # What a model's code prints is a message: stdout is for the report.
+    with stopping(cancellation) as stop, watching(request.spec.job.name, Console(stderr=True)) as watch:
         try:
-            tuned = tune_job(request, environment, cancellation=cancellation, say=_say)
+            with redirect_stdout(sys.stderr):
+                return tune_job(request, watch=watch, cancellation=cancellation)
         except Cancelled as error:
-            typer.echo(f"error: {error}", err=True)
+            typer.echo(f"{error}: nothing was measured to the end, and nothing was changed", err=True)
             raise typer.Exit(stop.exit_code or FAILED) from None
-    advice = advise(tuned)
-    printing.show(tuned_summary(tuned, advice), tuned_document(tuned, advice), as_json=json)
 
 
-def _say(step: str) -> None:
-    """On a terminal one line that changes; elsewhere nothing, since it would be hundreds."""
-    if sys.stderr.isatty():
-        sys.stderr.write(f"\r\x1b[K{step}")
-        sys.stderr.flush()
+def _check_positive(option: str, value: float | None) -> None:
+    if value is not None and not 0 < value < inf:
+        raise SpecError(f"{option} {value:g}: must be a number of seconds above 0")

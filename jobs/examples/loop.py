@@ -94,6 +94,6 @@ _MEANINGS = {
     PENDING: "in Prometheus: the upper bound of the accuracy is below the threshold",
     FIRING: "in Prometheus: it has been for a minute",
     DELIVERED: "to Alertmanager, whose routes say who is told: people, and the scheduler",
-    RESOLVED: "in Prometheus: the next night was scored, and judged, with the new model",
+    RESOLVED: "in Prometheus: the new model's accuracy is not below the threshold",
     WITHDRAWN: "from Alertmanager: nobody is told of it any more",
 }

@@ -74,7 +74,7 @@ def _days(holdout: HoldoutSettings, settings: RetrainSettings, logical_date: dat
 
 def _exam(holdout: HoldoutSettings, days: _Days | None) -> Exam:
     if days is not None:
-        return Exam(holdout, tuple(days.values()))
+        return Exam(holdout, tuple(days.values()), max(days))
     files = find_files(holdout.path)
     if not files:
         raise DataError(f"holdout {holdout.name!r}, path {holdout.path}: no Parquet files")

@@ -29,7 +29,7 @@ from jobs.retrain.training import TERM_SECONDS, train
 from jobs.retrain.workplace import workplace
 from jobs.settings import RetrainSettings
 from jobs.time_limit import time_limit
-from monitoring.ledger import Cause, Ledger, LockHeld, ModelId, RetrainOutcome, RetrainRecord
+from monitoring.ledger import Cause, InPlace, Ledger, LockHeld, ModelId, RetrainOutcome, RetrainRecord
 from monitoring.resources import available_cores
 from pipelines import versions
 from pipelines.cancellation import Cancellation, Cancelled
@@ -98,6 +98,8 @@ class _Turn:
             started_at=now.timestamp(),
             alerts=() if decision is None else decision.alerts,
         )
+        self._in_place: InPlace | None = None
+        self._late = ""
         self._place = workplace(ledger, self._record.job, self._record.retrain_id)
 
     def go(self, cancellation: Cancellation, term_seconds: float) -> RetrainRecord:
@@ -105,15 +107,15 @@ class _Turn:
         began = monotonic()
         self._ledger.start_retrain(self._record)
         limit = self._settings.timeout
-        late = f"timeout: training and comparing took longer than retrain.timeout ({limit:g} s)"
+        self._late = f"timeout: training and comparing took longer than retrain.timeout ({limit:g} s)"
         try:
-            with time_limit(limit, cancellation, reason=late):
+            with time_limit(limit, cancellation, reason=self._late):
                 self._execute(cancellation, term_seconds)
         finally:
             self._place.remove()
         # Not the wall clock: it may have stepped back since the start.
         ended = replace(self._record, finished_at=self._record.started_at + monotonic() - began)
-        self._ledger.finish_retrain(ended)
+        self._ledger.finish_retrain(ended, self._in_place)
         if ended.outcome is RetrainOutcome.PROMOTED:
             prune(self._ledger, ended.job, self._file, keep=self._settings.keep)
         return ended
@@ -123,6 +125,9 @@ class _Turn:
             self._attempt(cancellation, term_seconds)
         except LedgerError:
             raise  # there is nowhere to record a failure
+        except Cancelled as error:
+            late = cancellation.reason == self._late  # that is the training's own doing; to be stopped is not
+            self._end(RetrainOutcome.FAILED if late else RetrainOutcome.STOPPED, str(error))
         except BatchgaugeError as error:
             self._end(RetrainOutcome.FAILED, str(error))
         except OSError as error:
@@ -193,6 +198,7 @@ class _Turn:
             if cancellation.requested:
                 raise Cancelled(cancellation.reason or "cancelled")
             put_in_place(self._ledger, self._record, Move(candidate, champion, after, self._description(champion, after)))
+            self._in_place = InPlace(replace(trial.candidate, version=after.version), trial.judged)
         self._record = replace(self._record, after=after)
         if self._dry_run:
             self._end(RetrainOutcome.DRY_RUN, f"would be {'promoted' if verdict.promote else 'refused'}: {reason}")

@@ -110,7 +110,12 @@ def _relevant(alerts: Iterable[Alert], facts: JobFacts, settings: RetrainSetting
 
 def _answered(alert: AlertId, retrains: Iterable[RetrainRecord], latest: float) -> bool:
     """Whether a retraining was for this very firing, and nothing new was found out since it began."""
-    return any(alert in record.alerts and latest <= record.started_at for record in retrains)
+    return any(_decided(record) and alert in record.alerts and latest <= record.started_at for record in retrains)
+
+
+def _decided(record: RetrainRecord) -> bool:
+    """Whether it came to an end of its own. One that was stopped, or died, has answered nothing, and need not cool down."""
+    return record.outcome is not RetrainOutcome.STOPPED
 
 
 def _streak(alert: Alert, facts: JobFacts) -> int:
@@ -133,7 +138,7 @@ def _held_up(settings: RetrainSettings, retrains: Sequence[RetrainRecord], now: 
     """What keeps a retraining from starting now, if anything does."""
     if any(record.outcome is None for record in retrains):
         return "a retraining is in progress"
-    ended = max((record.finished_at or record.started_at for record in retrains), default=None)
+    ended = max((record.finished_at or record.started_at for record in retrains if _decided(record)), default=None)
     if ended is not None and now < ended + settings.cooldown:
         until = datetime.fromtimestamp(ended + settings.cooldown, UTC)
         return f"cooling down until {until:%Y-%m-%d %H:%M} UTC (retrain.cooldown after the last retraining or rollback)"

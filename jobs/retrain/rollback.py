@@ -13,7 +13,7 @@ from jobs.retrain.request import RetrainResult, delivered
 from jobs.retrain.settling import settle_under_lock
 from jobs.retrain.switching import Move, chain, put_in_place
 from jobs.spec import JobSpec
-from monitoring.ledger import Cause, Ledger, ModelId, RetrainOutcome, RetrainRecord
+from monitoring.ledger import Cause, InPlace, Ledger, ModelId, RetrainOutcome, RetrainRecord
 from pipelines import versions
 from pipelines.errors import ModelError
 
@@ -46,7 +46,10 @@ def roll_back(ledger: Ledger, spec: JobSpec, environment: Environment) -> Retrai
             ledger.finish_retrain(replace(failed, finished_at=max(time(), now)))
             raise
         ended = replace(record, after=move.model, outcome=RetrainOutcome.ROLLED_BACK, finished_at=max(time(), now))
-        ledger.finish_retrain(ended)
+        # How good it is nobody has looked at now: the figures from before stay, with their time, until a run has.
+        before = ledger.state(job).model
+        model = before and replace(before, version=move.model.version, sha256=move.model.sha256)
+        ledger.finish_retrain(ended, InPlace(model) if model else None)
     return delivered(ledger, ended, environment)
 
 

@@ -40,7 +40,7 @@ def _settled(record: RetrainRecord, *, now: float) -> RetrainRecord:
     """The one step that puts a model in place is a rename, so the file itself says whether it was done."""
     ended = replace(record, finished_at=max(now, record.started_at))
     if record.after is None or _found(Path(record.model_path)) != record.after.sha256:
-        return replace(ended, outcome=RetrainOutcome.FAILED, reason=DEAD)
+        return replace(ended, outcome=RetrainOutcome.STOPPED, reason=DEAD)
     outcome = RetrainOutcome.ROLLED_BACK if record.cause is Cause.ROLLBACK else RetrainOutcome.PROMOTED
     return replace(ended, outcome=outcome, reason=f"{record.reason or ''}{SWITCHED}")
 

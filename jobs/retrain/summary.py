@@ -18,6 +18,7 @@ _STYLES = {
     RetrainOutcome.PROMOTED: "green",
     RetrainOutcome.REFUSED: "yellow",
     RetrainOutcome.FAILED: "bold red",
+    RetrainOutcome.STOPPED: "yellow",
     RetrainOutcome.DRY_RUN: "cyan",
     RetrainOutcome.ROLLED_BACK: "magenta",
 }

@@ -3,8 +3,8 @@
 The ledger decides what is due (`catch_up`), APScheduler says when to look (`clock`), and `daemon` brings them together.
 """
 
-from jobs.scheduler.daemon import Daemon
+from jobs.scheduler.daemon import Daemon, NotReady
 from jobs.scheduler.settings import Settings
 from jobs.scheduler.snapshot import Snapshot
 
-__all__ = ["Daemon", "Settings", "Snapshot"]
+__all__ = ["Daemon", "NotReady", "Settings", "Snapshot"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from functools import partial
 
 from jobs.retrain.alerts import parse
@@ -26,10 +27,16 @@ from jobs.scheduler.snapshot import Snapshot, SyncResult
 from jobs.scheduler.sync import Sync, SyncThread
 from monitoring.ledger import Ledger
 from monitoring.scheduler_metrics import SchedulerFigures
+from pipelines.errors import BatchgaugeError
 
 STEP_SECONDS = 5.0
 """The wall clock was set when it and the monotonic clock come apart by more than that between two looks."""
 _LONGEST_NAME = 200
+_HEED_SECONDS = 20.0
+
+
+class NotReady(BatchgaugeError):  # noqa: N818  it reports a state, not a failure
+    """The scheduler can't take heed now: who asks should ask again."""
 
 
 class Daemon:
@@ -105,8 +112,11 @@ class Daemon:
     def hear(self, message: bytes) -> tuple[Decision, ...]:
         """Decide about a message of Alertmanager's, job by job, and have done what it rightly asks for.
 
-        Raises `MessageError` when it is none, `LedgerError` when the ledger can't be asked now.
+        What is returned was taken. Raises `MessageError` when it is none; when it should come again later, `LedgerError` (the
+        ledger can't be asked now) or `NotReady`.
         """
+        if not self._published.ready:
+            raise NotReady("the scheduler is starting or stopping")
         specs = {job.job: job.file.spec for job in self._published.jobs}
 
         def facts_of(name: str) -> JobFacts | None:
@@ -114,8 +124,14 @@ class Daemon:
             return gather(self._ledger, spec) if spec else None
 
         decisions = decide(parse(message), facts_of, now=self._now())
-        self._notes.put(partial(self._take_heed, decisions, message))
-        return decisions
+        taken: Future[bool] = Future()
+        self._notes.put(partial(self._take_heed, decisions, message, taken))
+        try:
+            if taken.result(timeout=_HEED_SECONDS):
+                return decisions
+        except TimeoutError:
+            raise NotReady("the scheduler is held up") from None
+        raise NotReady("the scheduler is stopping")
 
     def snapshot(self) -> Snapshot:
         """The daemon as it was a moment ago: at the end of its loop's last turn."""
@@ -138,8 +154,8 @@ class Daemon:
             began_at=now.began_at,
             alert_messages=now.alert_messages,
             retrains_started=now.retrains_started,
-            retrains_running=sum(one.pid is not None for one in now.retraining),
-            retrains_waiting=sum(one.pid is None for one in now.retraining),
+            retrains_running=sum(not one.waits for one in now.retraining),
+            retrains_waiting=sum(one.waits for one in now.retraining),
             lags=now.lags,
         )
 
@@ -150,13 +166,17 @@ class Daemon:
         self._clock.start()
         self._notes.attempt(partial(self._rescan, at_once=True))
         self._notes.attempt(self._dispatcher.adopt)
+        self._notes.attempt(self._retrainings.adopt)
         self._sync.start()
         self._ready = True
 
     def _due(self, job: str) -> None:
         self._notes.put(partial(self._dispatcher.consider, job))
 
-    def _take_heed(self, decisions: tuple[Decision, ...], message: bytes) -> None:
+    def _take_heed(self, decisions: tuple[Decision, ...], message: bytes, taken: Future[bool]) -> None:
+        taken.set_result(not self._dispatcher.stopping)
+        if self._dispatcher.stopping:
+            return
         self._alert_messages += 1
         for decision in decisions:
             name = _shortened(decision.job)
@@ -171,7 +191,7 @@ class Daemon:
 
     def _look_around(self) -> None:
         self._dispatcher.enforce()
-        self._retrainings.enforce()
+        self._notes.attempt(self._retrainings.enforce, repeats=True)
         if self._dispatcher.stopping:
             return
         self._watch_the_clock()

@@ -8,6 +8,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TextIO
 
+_CONTROLS = {code: 0x2400 + code for code in range(0x20)} | {0x7F: 0x2421}
+"""Shown as their signs: a name may come from the network, and a terminal would obey."""
+
 
 class Log:
     """Writes to a stream. A stream that can't be written (a full disk, a closed pipe) never stops the scheduler."""
@@ -26,7 +29,7 @@ class Log:
         else:
             line = f"{at} {job}: {sentence}" if job else f"{at} {sentence}"
         try:
-            self._stream.write(line.replace("\n", " | ") + "\n")
+            self._stream.write(line.replace("\n", " | ").translate(_CONTROLS) + "\n")
             self._stream.flush()
         except (OSError, ValueError):
             return  # nobody reads it: there is no other place to say so

@@ -11,15 +11,17 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
 from time import monotonic
-from typing import Protocol
+from typing import IO, Protocol
 
 import psutil
+
+from jobs.environment import SCHEDULERS_OWN
 
 LARGEST_LOG_BYTES = 10 * 2**20
 _QUOTED_CHARACTERS = 300
@@ -49,13 +51,11 @@ class StartedChild:
     def __init__(self, command: Sequence[str], log: Path, *, told: bytes = b"") -> None:
         log.parent.mkdir(parents=True, exist_ok=True)
         _make_room(log)
-        # A file and no pipe: it takes any length at once, and nobody need be there to go on writing.
-        with log.open("ab") as output, TemporaryFile() as standard_input:
-            standard_input.write(told)
-            standard_input.seek(0)
+        environment = {name: value for name, value in os.environ.items() if name not in SCHEDULERS_OWN}
+        with log.open("ab") as output, _to_be_read(told) as standard_input:
             self.log_from = output.tell()
             self._process = subprocess.Popen(
-                command, stdin=standard_input, stdout=output, stderr=output, start_new_session=True
+                command, env=environment, stdin=standard_input, stdout=output, stderr=output, start_new_session=True
             )
         self.pid = self._process.pid
 
@@ -181,6 +181,18 @@ def watch(work: Work, ended: Callable[[], None]) -> None:
         ended()
 
     threading.Thread(target=wait, name=f"watch {work.job}", daemon=True).start()
+
+
+@contextmanager
+def _to_be_read(told: bytes) -> Iterator[IO[bytes] | int]:
+    """Standard input for a process. A file and no pipe: it takes any length at once, and outlives us. Nothing needs none."""
+    if not told:
+        yield subprocess.DEVNULL
+        return
+    with TemporaryFile() as file:
+        file.write(told)
+        file.seek(0)
+        yield file
 
 
 def _make_room(log: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
@@ -45,6 +45,8 @@ class Settings:
     """How to schedule.
 
     `log_folder` None: `logs` beside the ledger. `listen` is where browsers, Prometheus and Alertmanager find it; None: nowhere.
+    Alertmanager must show `alerts_token`; None: its alerts are not taken.
+
     A run is asked to stop `timeout_allowance_seconds` after its `job.timeout` (it enforces that itself, and says so
     best), and ended `kill_after_seconds` after it was asked; a retraining likewise.
     """
@@ -56,6 +58,7 @@ class Settings:
     shutdown_seconds: float = 30.0
     log_folder: Path | None = None
     listen: str | None = None
+    alerts_token: str | None = field(default=None, repr=False)
     rescan_every_seconds: float = 2.0
     tick_seconds: float = 1.0
     timeout_allowance_seconds: float = 30.0

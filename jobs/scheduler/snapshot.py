@@ -41,11 +41,15 @@ class WaitingJob:
 
 @dataclass(frozen=True, slots=True)
 class RetrainingJob:
-    """A retraining that an alert asked for: in progress, or (`pid` None) waiting for its turn. `since`: that, Unix seconds."""
+    """A retraining in progress, or one that an alert asked for and that waits for its turn. `since`: that, Unix seconds.
+
+    `pid` is None as long as it waits, and of one that the scheduler didn't start.
+    """
 
     job: str
     pid: int | None
     since: float
+    waits: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,1 +1,1 @@
-"""Advice when latency is high: what batches, workers and device the job's own model and data are fastest with."""
+"""`batchgauge tune`: a job's batches, workers and devices measured on its own model and rows, and advice from the figures."""

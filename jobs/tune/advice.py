@@ -1,200 +1,185 @@
-"""From measurements to advice. Pure: every sentence follows from the figures, and none is given that they don't bear out."""
+"""From measurements to advice: what to write into the job file, and why. Every word follows from a figure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from jobs.summary import seconds
-from jobs.tune.request import Tuned
-from pipelines.measuring import Configuration, Measurement
+from jobs.tune import findings
+from jobs.tune.request import Limit, TuneResult
+from jobs.tune.words import HARDLY, count, in_words, limit_in_words, limit_seconds, per_row, times
+from pipelines.measuring import Configuration, fastest
 from pipelines.report import Stage
 
-_WORTH_SAYING = 0.05
-"""Gains below that are not worth a line in a job file."""
-_LARGE_SHARE, _SMALL_SHARE = 0.5, 0.3
-_SMALL_GROUP_ROWS = 10_000
+_ROOM = 2.0
+"""So many times below the limit is well below it."""
+_WORTH_SECONDS = 1.0
+"""A change that saves less of a run is not worth it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """What to set: `settings` are lines for the job file (section, key, TOML value); none when there is nothing to change.
+    """What to do: settings to change, by section and key (none: nothing), and sentences, the verdict first."""
 
-    `best` is the fastest within the bound; None when nothing measured is within it.
-    """
-
-    best: Measurement | None
-    settings: tuple[tuple[str, str, str], ...]
+    settings: dict[str, dict[str, Any]]
     sentences: tuple[str, ...]
 
-
-def advise(tuned: Tuned) -> Advice:
-    """What the measurements say."""
-    best = _best(tuned)
-    change = best is not None and best is not tuned.current and _surely_faster(best, tuned.current, tuned.bound_seconds)
-    sentences = [
-        *_bound(tuned, best),
-        *(_change(tuned, best) if change and best else _no_change(tuned, best)),
-        *_batches(tuned),
-        *_workers(tuned),
-        *_where_the_time_goes(tuned, best or tuned.current),
-    ]
-    return Advice(best, tuple(_settings(tuned, best)) if change and best else (), tuple(sentences))
+    def lines(self) -> tuple[str, ...]:
+        """The settings as lines of a job file."""
+        found: list[str] = []
+        for section, values in self.settings.items():
+            found.append(f"[{section}]")
+            found += [f'{key} = "{value}"' if isinstance(value, str) else f"{key} = {value}" for key, value in values.items()]
+        return tuple(found)
 
 
-def within(measurement: Measurement, bound_seconds: float | None) -> bool:
-    """Whether 95 % of its batches took no longer than the bound; without one, always."""
-    return bound_seconds is None or measurement.latency(0.95) <= bound_seconds
-
-
-def gain(faster: Measurement, slower: Measurement) -> tuple[float, float]:
-    """The smallest and the largest ratio of throughputs, round by round: what disturbed a round disturbed both."""
-    ratios = [
-        one.throughput / other.throughput for one, other in zip(faster.passes, slower.passes, strict=False) if other.throughput
-    ]
-    return (min(ratios), max(ratios)) if ratios else (1.0, 1.0)
-
-
-def _best(tuned: Tuned) -> Measurement | None:
-    """The fastest that is within the bound; of those that can't be told apart from it, the one with the smallest batches."""
-    candidates = [one for one in tuned.measurements if within(one, tuned.bound_seconds)]
-    if not candidates:
-        return None
-    fastest = max(candidates, key=lambda one: one.throughput)
-    alike = [one for one in candidates if len(one.passes) > 1 and _alike(one, fastest)]
-    return min(alike or [fastest], key=lambda one: (one is not tuned.current, one.configuration.batch_rows))
-
-
-def _alike(one: Measurement, fastest: Measurement) -> bool:
-    return one is fastest or gain(fastest, one)[0] <= 1
-
-
-def _surely_faster(best: Measurement, current: Measurement, bound_seconds: float | None) -> bool:
-    """In every round, and by enough; or it is within a bound that the current one breaks."""
-    if not within(current, bound_seconds):
-        return True
-    return len(best.passes) > 1 and gain(best, current)[0] > 1 and best.throughput / current.throughput >= 1 + _WORTH_SAYING
-
-
-def _bound(tuned: Tuned, best: Measurement | None) -> Iterator[str]:
-    bound, now = tuned.bound_seconds, tuned.current.latency(0.95)
-    if bound is None:
-        return
-    kept = "within" if now <= bound else "over"
-    yield f"A batch takes {seconds(now)} now (95 % of them), {kept} the bound of {seconds(bound)}."
-    if best is None:
-        yield "Nothing that was measured keeps to it, however few the rows: the model or the device must be faster."
-        return
-    fastest = max(tuned.measurements, key=lambda one: one.throughput)
-    more, rows = fastest.throughput / best.throughput - 1, fastest.configuration.batch_rows
-    if not within(fastest, bound) and more >= _WORTH_SAYING:
-        each = seconds(fastest.latency(0.95))
-        yield f"The bound costs {more:.0%} of speed: batches of {rows:,} rows are faster in sum, and take {each} each."
-
-
-def _change(tuned: Tuned, best: Measurement) -> Iterator[str]:
-    low, high = gain(best, tuned.current)
-    ratio = best.throughput / tuned.current.throughput
-    then, now = seconds(best.latency(0.95)), seconds(tuned.current.latency(0.95))
-    yield (
-        f"{_spelled(best.configuration)}: {ratio:.2f} times as fast as now ({low:.2f} to {high:.2f} over"
-        f" {len(best.passes)} rounds); a batch takes {then} then, {now} now."
+def advise(result: TuneResult) -> Advice:
+    """The advice that these measurements support."""
+    change = _change_is_due(result)
+    sentences = (
+        *(_reasons_to_change(result) if change else _reasons_to_stay(result)),
+        *_latency(result),
+        *findings.time(result),
+        *findings.batches(result),
+        *findings.workers(result),
+        *findings.devices(result),
     )
+    return Advice(_settings(result.current, result.chosen) if change else {}, sentences)
 
 
-def _no_change(tuned: Tuned, best: Measurement | None) -> Iterator[str]:
-    if best is None:
-        return
-    noise = max(tuned.current.spread, best.spread)
-    used = "what auto chooses" if tuned.automatic else "what the job file says"
-    yield f"Nothing to change: nothing measured is surely faster than {used} (rounds differ by up to {noise:.0%})."
+def _change_is_due(result: TuneResult) -> bool:
+    comparison = result.comparison
+    if comparison is None:
+        return False
+    return _mends_latency(result) or (comparison.surely_faster and not _saves_little(result) and not _breaks_latency(result))
 
 
-def _batches(tuned: Tuned) -> Iterator[str]:
-    """What the size of a batch makes out, with all else as it is."""
-    same = _along(tuned, batch_rows=True)
-    smallest, fastest = same[0], max(same, key=lambda one: one.throughput)
-    ratio = fastest.throughput / smallest.throughput if smallest.throughput else 1.0
-    if fastest is smallest or ratio < 1 + _WORTH_SAYING:
-        return
-    few, many = smallest.configuration.batch_rows, fastest.configuration.batch_rows
-    yield f"Batching: with {many:,} rows in a batch it is {ratio:.1f} times as fast as with {few:,}."
-    largest = same[-1]
-    if largest.throughput < fastest.throughput * (1 - _WORTH_SAYING):
-        rows, share = largest.configuration.batch_rows, largest.throughput / fastest.throughput
-        yield f"Larger ones are slower again: with {rows:,} it does {share:.0%} of that."
+def _saved_seconds(result: TuneResult) -> float:
+    """What the change would save of preparing and inferring all the rows that there are."""
+    assert result.comparison is not None  # there is a change to speak of
+    return result.rows.rows / result.of(result.current).rows_per_second * (1 - 1 / result.comparison.ratio)
 
 
-def _workers(tuned: Tuned) -> Iterator[str]:
-    """What more workers make out, with all else as it is."""
-    same = sorted(_along(tuned, batch_rows=False), key=lambda one: one.configuration.workers)
-    one, most = same[0], same[-1]
-    if one is not most and one.throughput:
-        ratio, times, threads = most.throughput / one.throughput, most.configuration.workers, one.configuration.kernel_threads
-        yield f"Workers: {times} are {ratio:.1f} times as fast as one with {threads} threads in its kernels."
-    elif tuned.parts == 1 and tuned.cores > 1:
-        yield "Workers: the data is one part, so one does it all; more files, or fewer input.part_rows, keep more busy."
+def _saves_little(result: TuneResult) -> bool:
+    """Not said of a holdout's rows: the input may have any number."""
+    return result.rows.holdout is None and _saved_seconds(result) < _WORTH_SECONDS
 
 
-def _along(tuned: Tuned, *, batch_rows: bool) -> list[Measurement]:
-    """The measurements that differ from the current one in the rows of a batch only, or in the workers only, in order."""
-    now = tuned.current.configuration
-
-    def same(one: Configuration) -> bool:
-        if one.device != now.device:
-            return False
-        return one.workers == now.workers if batch_rows else one.batch_rows == now.batch_rows
-
-    return sorted((one for one in tuned.measurements if same(one.configuration)), key=lambda one: one.configuration.batch_rows)
+def _breaks_latency(result: TuneResult) -> bool:
+    return not result.of(result.chosen).within(limit_seconds(result.limit))
 
 
-def _where_the_time_goes(tuned: Tuned, measured: Measurement) -> Iterator[str]:
-    shares = measured.shares
-    if not shares:
-        return
-    infer = shares[Stage.INFER]
-    yield f"Where the time goes then: {', '.join(f'{stage} {share:.0%}' for stage, share in shares.items())}."
-    limit = f"at most {1 / (1 - infer):.1f} times as fast" if infer < 1 else "as much faster as it is itself"
-    if infer >= _LARGE_SHARE:
-        yield f"Hardware: inference is most of it: a faster device, or a smaller model, makes the whole {limit}."
-    elif infer >= _SMALL_SHARE:
-        yield f"Hardware: a faster device for inference makes the whole {limit}."
+def _mends_latency(result: TuneResult) -> bool:
+    limit = limit_seconds(result.limit)
+    return not result.of(result.current).within(limit) and result.of(result.chosen).within(limit)
+
+
+def _settings(current: Configuration, chosen: Configuration) -> dict[str, dict[str, Any]]:
+    batch = {
+        key: value for key, value in (("rows", chosen.rows), ("workers", chosen.workers)) if value != getattr(current, key)
+    }
+    device = {"device": chosen.device.split(":")[0]} if chosen.device != current.device else {}
+    return {section: values for section, values in (("model", device), ("batch", batch)) if values}
+
+
+def _reasons_to_change(result: TuneResult) -> Iterator[str]:
+    comparison, chosen, current = result.comparison, result.chosen, result.current
+    assert comparison is not None  # or no change would be due
+    low, high = comparison.interval
+    measured = f"{times(low)} to {times(high)} in {count(len(comparison.ratios), 'comparison')}"
+    what = in_words(chosen, current)
+    if _mends_latency(result) and result.limit is not None:
+        now, then = result.of(current).batch_seconds[1], result.of(chosen).batch_seconds[1]
+        yield (
+            f"Change to {what}: 95 % of batches take up to {seconds(then)} then, and up to {seconds(now)} now, which is above "
+            f"the {limit_in_words(result.limit)}. Speed: {comparison.ratio:.2f} times today's ({measured})."
+        )
     else:
-        yield f"Hardware: inference is not what takes the time: a faster device makes the whole {limit}."
-    yield from _beside_inference(tuned, shares)
+        yield (
+            f"Change to {what}: preparing and inferring is {times(comparison.ratio)} times as fast as now ({measured})."
+            f"{_overall(result)}"
+        )
+    now_row, then_row = result.of(current), result.of(chosen)
+    if then_row.seconds_per_row > now_row.seconds_per_row * HARDLY:
+        yield (
+            f"The mean latency of a row rises all the same, from {per_row(now_row)} to {per_row(then_row)}: it is summed over "
+            "workers, who share the machine. More rows are done in a second."
+        )
+    if chosen.device != current.device:
+        yield "On another device, scores may differ in their last digits."
 
 
-def _beside_inference(tuned: Tuned, shares: Mapping[Stage, float]) -> Iterator[str]:
-    read, prepare, write = (shares[stage] for stage in (Stage.READ, Stage.PREPARE, Stage.WRITE))
-    if read >= _SMALL_SHARE:
-        small = tuned.group_rows < _SMALL_GROUP_ROWS
-        groups = f"larger row groups ({tuned.group_rows:,} rows are few), " if small else ""
-        yield f"Reading takes {read:.0%}: {groups}fewer or narrower columns, or a lighter compression make it faster."
-    if prepare >= _SMALL_SHARE:
-        yield f"Preparing takes {prepare:.0%}: features stored as input.dtype, without nulls, need the least of it."
-    if write >= _SMALL_SHARE:
-        yield f"Writing takes {write:.0%}: fewer output.columns or another output.compression make it faster."
+def _overall(result: TuneResult) -> str:
+    """What that makes of the whole job, where only the batches change: what else takes time stays as it is."""
+    whole, comparison = result.whole, result.comparison
+    if whole is None or comparison is None or result.chosen.workers != result.current.workers:
+        return ""
+    faster = whole.share(Stage.PREPARE) + whole.share(Stage.INFER)
+    return f" The whole job gets about ×{1 - faster + faster * comparison.ratio:.2f} as fast."
 
 
-def _settings(tuned: Tuned, best: Measurement) -> Iterator[tuple[str, str, str]]:
-    """Only what differs from what a run does now."""
-    chosen, now = best.configuration, tuned.current.configuration
-    if chosen.device != now.device:
-        yield "model", "device", f'"{chosen.device}"'
-    if chosen.batch_rows != now.batch_rows:
-        yield "batch", "rows", str(chosen.batch_rows)
-    if chosen.workers != now.workers:
-        yield "batch", "workers", str(chosen.workers)
+def _reasons_to_stay(result: TuneResult) -> Iterator[str]:
+    comparison, set_now = result.comparison, _set_now(result)
+    if not result.of(result.chosen).within(limit_seconds(result.limit)):
+        yield _out_of_reach(result)
+    elif comparison is None:
+        spread = result.of(result.current).spread
+        noise = "" if spread is None else f" (its rounds differ by ±{spread:.0%})"
+        yield f"Nothing to change: {set_now} is the fastest of what was measured{noise}."
+    elif comparison.surely_faster:
+        yield (
+            f"Nothing worth a change: {in_words(result.chosen, result.current)} is {times(comparison.ratio)} times as fast as "
+            f"{set_now}, and that saves {seconds(_saved_seconds(result))} of these {result.rows.rows:,} rows."
+        )
+    elif comparison.interval[0] > 1 and comparison.ratio > HARDLY:
+        yield (
+            f"Not sure yet: {in_words(result.chosen, result.current)} looks {comparison.ratio:.2f} times as fast as {set_now}, "
+            f"but that is {count(len(comparison.ratios), 'comparison')} only; give more --seconds."
+        )
+    else:
+        yield (
+            f"Nothing to change: {set_now} is as fast as the fastest within noise ({in_words(result.chosen, result.current)}: "
+            f"×{comparison.ratio:.2f} ± {comparison.noise:.0%} in {count(len(comparison.ratios), 'comparison')})."
+        )
 
 
-def _spelled(configuration: Configuration) -> str:
-    workers = f"{configuration.workers} worker{'' if configuration.workers == 1 else 's'}"
-    return f"Batches of {configuration.batch_rows:,} rows with {workers} on {configuration.device}"
-
-
-def in_order(measurements: Sequence[Measurement]) -> list[Measurement]:
-    """As a table has them: by device, workers, and rows."""
-    return sorted(
-        measurements,
-        key=lambda one: (one.configuration.device, one.configuration.workers, one.configuration.batch_rows),
+def _out_of_reach(result: TuneResult) -> str:
+    smallest = min(result.measurements, key=lambda one: (one.configuration.rows, one.batch_seconds[1]))
+    return (
+        f"Nothing to set that would help: nothing that was measured keeps the {limit_in_words(result.limit)}. Even of batches "
+        f"of {smallest.configuration.rows:,}, 95 % take up to {seconds(smallest.batch_seconds[1])}. "
+        "That takes a faster device, a smaller model, or another limit."
     )
+
+
+def _set_now(result: TuneResult) -> str:
+    auto = [name for name, is_auto in (("rows", result.auto_rows), ("workers", result.auto_workers)) if is_auto]
+    current = f"{count(result.current.workers, 'worker')} with batches of {result.current.rows:,}"
+    return f"what auto chooses ({current})" if len(auto) == 2 else f"what is set ({current})"  # noqa: PLR2004  both
+
+
+def _latency(result: TuneResult) -> Iterator[str]:
+    limit, current = result.limit, result.of(result.current)
+    if limit is None:
+        yield "No limit on latency was given (--latency, or thresholds.latency_seconds): one batch may take any time."
+        return
+    p95 = current.batch_seconds[1]
+    if p95 * _ROOM <= limit.seconds:
+        yield (
+            f"Latency as it is set now: {per_row(current)} a row, 95 % of batches up to {seconds(p95)}; the "
+            f"{limit_in_words(limit)} is {limit.seconds / p95:,.0f} times that. "
+            "If an alert says otherwise, the run's host is busier, or its rows differ."
+        )
+    yield from _without_limit(result, limit)
+
+
+def _without_limit(result: TuneResult, limit: Limit) -> Iterator[str]:
+    free, chosen = fastest(result.measurements, None), result.of(result.chosen)
+    gain = free.rows_per_second / chosen.rows_per_second
+    if not free.within(limit.seconds) and chosen.within(limit.seconds) and gain > HARDLY:
+        yield (
+            f"The limit costs speed: {in_words(free.configuration, result.chosen)} would be about {gain:.1f} times as fast, "
+            f"but 95 % of batches would take up to {seconds(free.batch_seconds[1])}."
+        )

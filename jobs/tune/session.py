@@ -1,161 +1,194 @@
-"""One session of tuning: real parts, a scorer for each device, and the measurements. Writes to a temporary folder only."""
+"""One session of tuning: find rows → load the model → survey → duel → whole parts. Writes to a temporary folder alone."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from collections.abc import Callable
+from datetime import UTC, date, datetime
 from pathlib import Path
-from statistics import median
-from tempfile import TemporaryDirectory
+from time import perf_counter
 
 import psutil
-import pyarrow.parquet as pq
-import torch
 
-from jobs.environment import Environment
 from jobs.spec import JobSpec
-from jobs.tune.request import Tuned, TuneRequest
-from monitoring.ledger import Ledger
+from jobs.tune.request import Rows, TuneRequest, TuneResult
+from jobs.tune.surroundings import Others, disturbance, run_in_progress, same_filesystem, scratch_beside
 from monitoring.resources import available_cores
-from pipelines import source
 from pipelines.cancellation import Cancellation
-from pipelines.engines.local import local_engine
-from pipelines.errors import DataError, LedgerError
-from pipelines.measuring import Configuration, Measuring, configurations
-from pipelines.scoring import Scorer
-from pipelines.settings import InputSettings
-from pipelines.source import Part
+from pipelines.errors import DataError
+from pipelines.measuring import Comparison, Configuration, Rewriting, WholeParts
+from pipelines.rehearsal import Origin, Rehearsal, find_rows
+from pipelines.report import Stage
+from pipelines.survey import Survey
 
-MOST_ROWS = 524_288
-"""Rows that are scored in one pass, about: enough to tell, and few enough to do it often."""
-_LOOK_SECONDS = 0.5
-_BUSY_SHARE = 0.1
+SCOUTING, ROUNDS, DUEL, WHOLE = 0.25, 0.4, 0.2, 0.15
+"""How the time is shared out."""
+READING_MATTERS = 0.3
+"""From this share of a part's time on, it is worth measuring whether another file would be read faster."""
 
-Say = Callable[[str], None]
+Watch = Callable[[str, str], None]
+"""Hears what is done now, in a few words, and with what."""
 
 
-def tune(request: TuneRequest, environment: Environment, *, cancellation: Cancellation, say: Say) -> Tuned:
-    """Measure the job. `say` is told what is being done.
+def tune(
+    request: TuneRequest, *, watch: Watch, cancellation: Cancellation, clock: Callable[[], float] = perf_counter
+) -> TuneResult:
+    """Measure the job.
 
-    Raises `DataError` when there is nothing to measure on, `ModelError` as a run does, `Cancelled`.
+    Raises:
+        DataError: there are no rows to measure with, or none that can be scored.
+        ModelError, SpecError: as a run.
+        Cancelled: at once, when asked to stop.
+
     """
     logical_date = request.logical_date or request.spec.logical_date(datetime.now(UTC))
-    spec, cores = request.spec.for_date(logical_date), available_cores()
-    notes = tuple(_disturbances(environment, spec.job.name, cores))
-    say("loading the model")
-    with TemporaryDirectory(prefix="batchgauge-tune-") as scratch:
-        sample = _sample(spec, Path(scratch))
-        scorers = {scorer.model.device: scorer for scorer in (sample.scorer, *_elsewhere(spec, sample, Path(scratch)))}
-        current = _current(spec, scorers, sample, cores, cancellation)
-        longest = max(part.rows for part in sample.parts)
-        tried = tuple(configurations(scorers, cores=cores, parts=sample.planned, longest_part=longest))
-        measuring = Measuring(scorers, sample.parts, cores=cores, cancellation=cancellation)
-        bound = request.latency_seconds or spec.thresholds.latency_seconds
-        measurements = measuring.measure(tried, keep=current, seconds=request.seconds, said=say, bound_seconds=bound)
-    return Tuned(
-        job=spec.job.name,
-        path=sample.path,
-        rows=sum(part.rows for part in sample.parts),
-        parts=len(sample.parts),
-        scratch=str(Path(scratch).parent),
-        cores=cores,
-        group_rows=_group_rows(sample.parts),
-        measurements=measurements,
-        current=next(one for one in measurements if one.configuration == current),
-        automatic="auto" in (spec.batch.rows, spec.batch.workers),
-        bound_seconds=bound,
-        notes=(*notes, *sample.notes),
-    )
+    spec = request.spec.for_date(logical_date)
+    with scratch_beside(Path(spec.output.path)) as scratch:
+        watch("finding rows", "")
+        origin = find_rows(spec)
+        watch("loading the model", "")
+        rehearsal = Rehearsal(
+            spec, origin, folder=spec.folder, scratch=scratch, cores=available_cores(), cancellation=cancellation, clock=clock
+        )
+        session = _Session(
+            request, logical_date, spec=spec, origin=origin, rehearsal=rehearsal, scratch=scratch, watch=watch, clock=clock
+        )
+        return session.result()
 
 
-@dataclass(frozen=True, slots=True)
-class _Sample:
-    """Parts to measure on, the first of `planned`, and the scorer that reads them, on the job's own device."""
+class _Session:
+    """Everything of one session, put together."""
 
-    path: str
-    parts: tuple[Part, ...]
-    planned: int
-    scorer: Scorer
-    input: InputSettings
-    notes: tuple[str, ...] = ()
+    def __init__(
+        self,
+        request: TuneRequest,
+        logical_date: date,
+        *,
+        spec: JobSpec,
+        origin: Origin,
+        rehearsal: Rehearsal,
+        scratch: Path,
+        watch: Watch,
+        clock: Callable[[], float],
+    ) -> None:
+        self._request = request
+        self._logical_date = logical_date
+        self._spec = spec
+        self._origin = origin
+        self._rehearsal = rehearsal
+        self._scratch = scratch
+        self._watch = watch
+        self._others = Others()
+        self._running = run_in_progress(request.environment, spec.job.name)
+        watch("warming up", "")
+        self._survey = Survey(
+            rehearsal.trial,
+            rehearsal.current(),
+            clock,
+            limit_seconds=request.limit.seconds if request.limit else None,
+        )
 
+    def result(self) -> TuneResult:
+        """All of it, measured now."""
+        seconds, survey = self._request.seconds, self._survey
+        survey.watch = lambda one: self._watch("trying each setting once", _words(one))
+        survey.scout(self._rehearsal.climbs(), seconds * SCOUTING)
+        survey.watch = lambda one: self._watch("measuring in rounds", _words(one))
+        survey.measure(seconds * ROUNDS)
+        best = survey.fastest()
+        chosen = best.configuration if best.within(survey.limit_seconds) else survey.current
+        comparison = self._compared(chosen, seconds * DUEL)
+        whole, problem = self._whole(chosen, seconds * WHOLE)
+        spec = self._spec
+        return TuneResult(
+            job=spec.job.name,
+            logical_date=self._logical_date,
+            model_version=self._rehearsal.model_version,
+            cores=available_cores(),
+            rows=self._rows(),
+            dtype=spec.input.dtype,
+            auto_rows=spec.batch.rows == "auto",
+            auto_workers=spec.batch.workers == "auto",
+            limit=self._request.limit,
+            measurements=survey.measurements(),
+            current=survey.current,
+            chosen=chosen,
+            comparison=comparison,
+            whole=whole,
+            rewriting=self._rewriting(whole),
+            scratch=str(self._scratch.parent),
+            failures=dict(survey.failures),
+            unaffordable=tuple(survey.unaffordable),
+            notes=(*self._differences(), *([problem] if problem else []), *self._disturbances()),
+        )
 
-def _sample(spec: JobSpec, scratch: Path) -> _Sample:
-    """Of the input; where there is none, of a holdout, whose columns are the same but for the ids."""
-    if found := _of(spec, spec.input.path, spec.input, scratch):
-        return found
-    without_ids = spec.input.model_copy(update={"id": ()})
-    for holdout in spec.holdout:
-        if found := _of(spec, holdout.path, without_ids, scratch):
-            note = (
-                f"input.path {spec.input.path} has no rows, so it was measured on holdout {holdout.name!r}, without id columns"
+    def _compared(self, chosen: Configuration, seconds: float) -> Comparison | None:
+        if chosen == self._survey.current:
+            return None
+        self._survey.watch = lambda one: self._watch("comparing the fastest with what is set now", _words(one))
+        return self._survey.duel(chosen, seconds)
+
+    def _whole(self, chosen: Configuration, seconds: float) -> tuple[WholeParts | None, str | None]:
+        """Whole parts in the chosen configuration; or why not."""
+        self._watch("scoring whole parts", _words(chosen))
+        rows = self._rehearsal.most_rows * chosen.workers
+        speed = {one.configuration: one.rows_per_second for one in self._survey.measurements()}[chosen]
+        expected = rows / speed
+        if expected > max(self._request.seconds, 1.0):
+            return None, (
+                f"where the time of a whole part goes was not measured: inference alone would take about {expected:.0f} s; "
+                "give more --seconds"
             )
-            return replace(found, notes=(note,))
-    holdouts = f", and holdout {spec.holdout[0].name!r} has none either" if spec.holdout else ""
-    raise DataError(f"input.path {spec.input.path}: no rows to measure on{holdouts}; name a day that has some with --date")
-
-
-def _of(spec: JobSpec, path: str, read_as: InputSettings, scratch: Path) -> _Sample | None:
-    files = source.find_files(path)
-    if not files:
-        return None
-    scorer = _scorer(spec, spec.model.device, read_as, scratch)
-    plan = source.plan(files, check_schema=scorer.check_schema, part_rows=read_as.part_rows)
-    if plan.rejections and not plan.parts:
-        raise DataError(plan.rejections[0].error)
-    taken: list[Part] = []
-    for part in plan.parts:
-        if taken and sum(one.rows for one in taken) + part.rows > MOST_ROWS:
-            break
-        taken.append(part)
-    return _Sample(path, tuple(taken), len(plan.parts), scorer, read_as) if taken else None
-
-
-def _group_rows(parts: Sequence[Part]) -> int:
-    """Rows in a median row group."""
-    metadata = {part.source: pq.read_metadata(part.source) for part in parts}
-    groups = ((part.source, group) for part in parts for group in range(part.first_group, part.last_group + 1))
-    return int(median(metadata[file].row_group(group).num_rows for file, group in groups))
-
-
-def _elsewhere(spec: JobSpec, sample: _Sample, scratch: Path) -> Iterator[Scorer]:
-    """A scorer for each device that this machine has beside the job's own."""
-    own = sample.scorer.model.device
-    accelerator = torch.accelerator.current_accelerator(check_available=True)
-    others = {"cpu", *([str(accelerator)] if accelerator else [])}
-    for device in sorted(others - {own, own.partition(":")[0]}):
-        scorer = _scorer(spec, device, sample.input, scratch)
-        scorer.check_features(pq.read_schema(sample.parts[0].source))
-        yield scorer
-
-
-def _scorer(spec: JobSpec, device: str, read_as: InputSettings, scratch: Path) -> Scorer:
-    model = spec.model.model_copy(update={"device": device})
-    output = spec.output.model_copy(update={"path": str(scratch)})
-    return Scorer(model, read_as, output, spec.batch, spec.folder)
-
-
-def _current(
-    spec: JobSpec, scorers: Mapping[str, Scorer], sample: _Sample, cores: int, cancellation: Cancellation
-) -> Configuration:
-    """What a run of today would use; finding that out makes every scorer warm."""
-    device = sample.scorer.model.device
-    engine = local_engine(spec.batch.workers, device=device, cores=cores, parts=sample.planned)
-    for scorer in scorers.values():
-        scorer.warm_up(sample.parts[0], cancellation, kernel_threads=engine.threads_per_worker)
-    return Configuration(device, engine.workers, engine.threads_per_worker, sample.scorer.batch_rows)
-
-
-def _disturbances(environment: Environment, job: str, cores: int) -> Iterator[str]:
-    """What may spoil the figures, seen before anything is measured. A ledger that isn't there yet is left so."""
-    if environment.ledger_file.is_file():
         try:
-            with Ledger.open(environment.ledger) as ledger:
-                if job in ledger.jobs() and ledger.state(job).running is not None:
-                    yield "a run of this job is in progress, and has its share of the machine"
-        except LedgerError as error:
-            yield f"whether a run of this job is in progress is not known: {error}"
-    busy = psutil.cpu_percent(interval=_LOOK_SECONDS) / 100
-    if busy > _BUSY_SHARE:
-        yield f"other work took {busy * (psutil.cpu_count() or cores):.1f} of this machine's cores before it began"
+            return self._rehearsal.whole_parts(chosen, seconds), None
+        except DataError as error:
+            return None, f"where the time of a whole part goes could not be measured: {error}"
+
+    def _rewriting(self, whole: WholeParts | None) -> Rewriting | None:
+        if whole is None or whole.share(Stage.READ) < READING_MATTERS:
+            return None
+        self._watch("reading the rows from a file written anew", "")
+        try:
+            return self._rehearsal.rewriting()
+        except DataError:  # the scratch folder is full: then there is one sentence less
+            return None
+
+    def _rows(self) -> Rows:
+        parts, most = self._rehearsal.plan.parts, self._rehearsal.most_rows
+        few = len(parts) < available_cores()  # only then it matters how many there could be
+        return Rows(
+            path=self._origin.path,
+            holdout=self._origin.holdout,
+            rows=sum(part.rows for part in parts),
+            parts=len(parts),
+            parts_by_group=self._rehearsal.parts_at(1) if few else len(parts),
+            most_rows=most,
+        )
+
+    def _differences(self) -> list[str]:
+        """What was not as in a run."""
+        notes = []
+        if self._origin.holdout is not None:
+            notes.append(
+                f"input.path {self._spec.input.path} has no rows: those of holdout {self._origin.holdout!r} were taken instead"
+            )
+        rejections = self._rehearsal.plan.rejections
+        if rejections:
+            notes.append(
+                f"{len(rejections)} of {len(self._origin.files)} files can't be used; the first: {rejections[0].error}"
+            )
+        if not same_filesystem(self._scratch, Path(self._spec.output.path)):
+            notes.append(f"what writing takes was measured in {self._scratch.parent}, which is not the output's filesystem")
+        return notes
+
+    def _disturbances(self) -> list[str]:
+        """What may have spoilt the figures."""
+        notes = []
+        if self._running or run_in_progress(self._request.environment, self._spec.job.name):
+            notes.append("a run of this job is in progress: the figures are those of a machine that has less to give")
+        said = disturbance(self._others.cores(), ours=available_cores(), machine=psutil.cpu_count() or 1)
+        return [*notes, said] if said else notes
+
+
+def _words(one: Configuration) -> str:
+    workers = f"{one.workers} worker{'' if one.workers == 1 else 's'}"
+    return f"{one.device}, {workers}, batches of {one.rows:,}"

@@ -1,10 +1,8 @@
-"""What tuning found out, for people and for machines."""
+"""What tuning found: a table and advice for people, a document for machines."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
-from itertools import groupby
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -12,96 +10,100 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs.summary import seconds
-from jobs.tune.advice import Advice, in_order, within
-from jobs.tune.request import Tuned
-from pipelines.measuring import Measurement
+from jobs.tune.advice import Advice
+from jobs.tune.request import TuneResult
+from jobs.tune.words import per_row
+from pipelines.measuring import Measurement, WholeParts
+
+_COLUMNS = ("device", "workers × threads", "batch", "rows/s", "±", "a row", "batch p50", "p95", "")
 
 
-def tuned_summary(tuned: Tuned, advice: Advice) -> RenderableType:
-    """What was measured on, the table, the advice, and the lines for the job file."""
-    where = f"{tuned.rows:,} rows in {tuned.parts:,} part{'' if tuned.parts == 1 else 's'} of {tuned.path}"
-    parts: list[RenderableType] = [
-        Text.assemble((tuned.job, "bold"), f", measured on {where}, written to {tuned.scratch}"),
-        *(Text(f"note: {note}", style="yellow") for note in tuned.notes),
-        Text(),
-        _table(tuned, advice),
-        Text(),
-        *(Text(sentence) for sentence in advice.sentences),
-    ]
+def tune_summary(result: TuneResult, advice: Advice) -> RenderableType:
+    """Headline, table, warnings, advice, and the lines for the job file."""
+    parts: list[RenderableType] = [_headline(result), _table(result)]
+    parts += [Text(f"warning: {note}", style="yellow") for note in result.notes]
+    verdict, *others = advice.sentences
+    parts += [Text(), Text(verdict, style="bold"), *(Text(f"- {sentence}") for sentence in others)]
     if advice.settings:
-        parts += [Text("\nIn the job file:\n"), Text(toml(advice.settings), style="bold")]
+        parts += [Text(), Text("In the job file:", style="dim"), *(Text(line, style="green") for line in advice.lines())]
     return Group(*parts)
 
 
-def toml(settings: Sequence[tuple[str, str, str]]) -> str:
-    """The lines to set, section by section."""
-    lines = []
-    for section, entries in groupby(settings, key=lambda setting: setting[0]):
-        lines += [f"[{section}]", *(f"{key} = {value}" for _, key, value in entries)]
-    return "\n".join(lines)
-
-
-def tuned_document(tuned: Tuned, advice: Advice) -> dict[str, Any]:
-    """For a machine. Seconds, rows a second, shares from 0 to 1."""
+def tune_document(result: TuneResult, advice: Advice) -> dict[str, Any]:
+    """The same; seconds and ratios as numbers, `spread` null for what was tried once."""
+    limit, comparison = result.limit, result.comparison
     return {
-        "job": tuned.job,
-        "path": tuned.path,
-        "rows": tuned.rows,
-        "parts": tuned.parts,
-        "cores": tuned.cores,
-        "bound_seconds": tuned.bound_seconds,
-        "notes": list(tuned.notes),
-        "measurements": [_document(one, tuned, advice) for one in in_order(tuned.measurements)],
-        "settings": [{"section": section, "key": key, "value": value} for section, key, value in advice.settings],
-        "advice": list(advice.sentences),
+        "job": result.job,
+        "logical_date": str(result.logical_date),
+        "model_version": result.model_version,
+        "cores": result.cores,
+        "rows": asdict(result.rows),
+        "limit": asdict(limit) if limit else None,
+        "measurements": [_measurement(one) for one in result.measurements],
+        "current": asdict(result.current),
+        "chosen": asdict(result.chosen),
+        "comparison": comparison and {"ratio": comparison.ratio, "interval": comparison.interval, "ratios": comparison.ratios},
+        "whole_parts": result.whole and _whole(result.whole),
+        "rewriting": result.rewriting and asdict(result.rewriting),
+        "failures": [{**asdict(one), "error": error} for one, error in result.failures.items()],
+        "unaffordable": [asdict(one) for one in result.unaffordable],
+        "notes": result.notes,
+        "advice": {"settings": advice.settings, "sentences": advice.sentences},
     }
 
 
-def _document(measurement: Measurement, tuned: Tuned, advice: Advice) -> dict[str, Any]:
-    return {
-        **asdict(measurement.configuration),
-        "current": measurement is tuned.current,
-        "best": measurement is advice.best,
-        "within_bound": within(measurement, tuned.bound_seconds),
-        "rounds": len(measurement.passes),
-        "rows_per_second": measurement.throughput,
-        "rows_per_second_of_rounds": [one.throughput for one in measurement.passes],
-        "batch_latency_seconds": {"p50": measurement.latency(0.5), "p95": measurement.latency(0.95)},
-        "latency_seconds": measurement.seconds_for_each_row,
-        "stage_shares": {str(stage): share for stage, share in measurement.shares.items()},
-    }
+def _headline(result: TuneResult) -> Text:
+    rows = result.rows
+    text = Text.assemble((result.job, "bold"), f" · {result.logical_date} · model {result.model_version} · ")
+    where = f"holdout {rows.holdout}" if rows.holdout is not None else "input"
+    text.append(f"{rows.rows:,} rows of its {where} in {rows.parts:,} part{'' if rows.parts == 1 else 's'}")
+    return text.append(f" · {result.cores} core{'' if result.cores == 1 else 's'}")
 
 
-def _table(tuned: Tuned, advice: Advice) -> Table:
+def _table(result: TuneResult) -> Table:
     table = Table(box=None, padding=(0, 2), header_style="dim")
-    table.add_column("device")
-    for name in ("workers", "threads", "batch rows", "rows/s", "±", "batch p50", "p95", "each row"):
-        table.add_column(name, justify="right")
-    table.add_column("")
-    for measurement in in_order(tuned.measurements):
-        used = measurement.configuration
-        table.add_row(
-            used.device,
-            f"{used.workers}",
-            f"{used.kernel_threads}",
-            f"{used.batch_rows:,}",
-            f"{measurement.throughput:,.0f}",
-            f"{measurement.spread / 2:.0%}" if len(measurement.passes) > 1 else "",
-            seconds(measurement.latency(0.5)),
-            seconds(measurement.latency(0.95)),
-            f"{measurement.seconds_for_each_row * 1e6:,.3g} µs",
-            _mark(measurement, tuned, advice),
-            style="bold" if measurement is advice.best else "",
-        )
+    for name in _COLUMNS:
+        table.add_column(name, justify="left" if name in {"device", ""} else "right", no_wrap=True)
+    in_reach = result.of(result.chosen).within(result.limit.seconds if result.limit else None)
+    marked = (("best", result.chosen if in_reach else None), ("now", result.current))
+    for one in result.measurements:
+        marks = [mark for mark, which in marked if one.configuration == which]
+        table.add_row(*_cells(one), " and ".join(marks), style="bold" if marks else "" if len(one.trials) > 1 else "dim")
     return table
 
 
-def _mark(measurement: Measurement, tuned: Tuned, advice: Advice) -> Text:
-    marks = []
-    if measurement is advice.best:
-        marks.append("best")
-    if measurement is tuned.current:
-        marks.append("now")
-    if not within(measurement, tuned.bound_seconds):
-        marks.append("over the bound")
-    return Text(", ".join(marks))
+def _cells(one: Measurement) -> tuple[str, ...]:
+    configuration, (middle, late) = one.configuration, one.batch_seconds
+    return (
+        configuration.device,
+        f"{configuration.workers} × {configuration.kernel_threads}",
+        f"{configuration.rows:,}",
+        f"{one.rows_per_second:,.0f}",
+        "once" if one.spread is None else f"{one.spread:.0%}",
+        per_row(one),
+        seconds(middle),
+        seconds(late),
+    )
+
+
+def _measurement(one: Measurement) -> dict[str, Any]:
+    middle, late = one.batch_seconds
+    return {
+        **asdict(one.configuration),
+        "rounds": len(one.trials),
+        "rows_per_second": one.rows_per_second,
+        "spread": one.spread,
+        "seconds_per_row": one.seconds_per_row,
+        "batch_seconds": {"p50": middle, "p95": late},
+    }
+
+
+def _whole(whole: WholeParts) -> dict[str, Any]:
+    return {
+        "rows": whole.rows,
+        "parts": whole.parts,
+        "workers": whole.workers,
+        "elapsed_seconds": whole.elapsed_seconds,
+        "stage_seconds": {str(stage): taken for stage, taken in whole.stage_seconds.items()},
+        "shares": {str(stage): whole.share(stage) for stage in whole.stage_seconds},
+    }

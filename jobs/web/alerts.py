@@ -13,6 +13,7 @@ from starlette.routing import Route
 
 from jobs.retrain.alerts import MAX_BYTES, MessageError
 from jobs.retrain.policy import Decision
+from jobs.scheduler import NotReady
 from pipelines.errors import LedgerError
 
 Hear = Callable[[bytes], Iterable[Decision]]
@@ -46,7 +47,7 @@ def alerts_route(hear: Hear, *, token: str | None) -> Route:
             return Response(status_code=400)  # to nobody
         except MessageError as error:
             return JSONResponse({"error": str(error)}, status_code=400)
-        except LedgerError as error:  # Alertmanager tries again after a 5xx, and only then
+        except (LedgerError, NotReady) as error:  # Alertmanager tries again after a 5xx, and only then
             return JSONResponse({"error": str(error)}, status_code=503)
         return JSONResponse({"decisions": [_document(decision) for decision in decisions]})
 

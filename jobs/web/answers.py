@@ -63,9 +63,7 @@ def job_document(job: JobNow, at: float) -> JobDocument:
         late=job.late,
         running=_running(job),
         waiting=None if job.turn is None else WaitingDocument(place=job.turn.place, due_at=job.turn.due_at),
-        retraining=None
-        if job.retraining is None
-        else RetrainingDocument(job=job.job, pid=job.retraining.pid, since=job.retraining.since),
+        retraining=None if job.retraining is None else RetrainingDocument.model_validate(job.retraining, from_attributes=True),
         last_success_at=state.last_success_at,
         latest=None if state.latest is None else _ended(state.latest),
         quality=tuple(_holdout(one) for one in state.quality.values()),
@@ -171,7 +169,7 @@ def scheduler_document(now: Snapshot, at: float) -> SchedulerDocument:
         max_running=now.max_running,
         running=tuple(StartedDocument(job=one.job, pid=one.pid, due_at=one.due_at) for one in now.running),
         waiting=tuple(QueuedDocument(job=one.job, due_at=one.due_at) for one in now.waiting),
-        retraining=tuple(RetrainingDocument(job=one.job, pid=one.pid, since=one.since) for one in now.retraining),
+        retraining=tuple(RetrainingDocument.model_validate(one, from_attributes=True) for one in now.retraining),
         missed=tuple(MissedDocument(job=one.job, due_at=one.due_at, reason=_cut(one.reason)) for one in now.missed),
         broken=tuple(BrokenDocument(file=one.file, error=_cut(one.error), running=one.running) for one in now.broken),
         runs_started=now.runs_started,

@@ -119,12 +119,13 @@ class PushDocument(Document):
 
 
 class RetrainingDocument(Document):
-    """A retraining that an alert asked for."""
+    """A retraining in progress, or one that an alert asked for and that waits for its turn."""
 
     job: str
     pid: int | None
-    """Null while it waits for its turn."""
+    """Null while it waits, and of one that the scheduler didn't start."""
     since: float
+    waits: bool
 
 
 class ConcernDocument(Document):

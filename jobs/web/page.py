@@ -176,7 +176,9 @@ def _sentence(overview: Overview, jobs: Sequence[Judged]) -> str:
     if not jobs:
         return "There are no jobs yet."
     if count == 0:
-        return "The one job is well." if len(jobs) == 1 else f"All {len(jobs):,} jobs are well."
+        apart = overview.scheduler.broken or overview.unreadable or overview.unknown
+        but = ", as far as they can be seen:" if apart else "."
+        return f"The one job is well{but}" if len(jobs) == 1 else f"All {len(jobs):,} jobs are well{but}"
     needs = "needs" if count == 1 else "need"
     return f"{count:,} of {plural(len(jobs), 'job')} {needs} attention."
 
@@ -224,7 +226,7 @@ def _lists(overview: Overview) -> Iterator[Listed]:
     yield _listed("Waiting", [(one.job, f"for {rough(max(at - one.due_at, 0.0))}") for one in now.waiting], ordered=True)
     yield _listed(
         "Retraining",
-        [(one.job, f"{'waits ' if one.pid is None else ''}for {rough(max(at - one.since, 0.0))}") for one in now.retraining],
+        [(one.job, f"{'waits ' if one.waits else ''}for {rough(max(at - one.since, 0.0))}") for one in now.retraining],
     )
 
 

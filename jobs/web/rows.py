@@ -167,7 +167,7 @@ def _note(job: JobNow, at: float) -> str:
 
 def _tags(job: JobNow) -> Iterator[str]:
     if job.retraining is not None:
-        yield "waits to retrain" if job.retraining.pid is None else "retraining"
+        yield "waits to retrain" if job.retraining.waits else "retraining"
     if job.state.owed and not job.state.push_error:
         yield "push owed"
     if job.scheduled is None:

@@ -16,8 +16,10 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from pipelines.errors import SpecError
+from pipelines.errors import BatchgaugeError, SpecError
 
+HEAD_SECONDS = 5.0
+"""How long a request's head may take to come."""
 CONNECTION_SECONDS = 60.0
 """How long a connection may last, from first to last: whoever is slower, in sending or in reading, is cut off."""
 MOST_CONNECTIONS = 200
@@ -30,27 +32,41 @@ _MAX_PORT = 65_535
 logging.getLogger("uvicorn").addHandler(logging.NullHandler())  # the scheduler has a log of its own
 
 
+class ServerError(BatchgaugeError):
+    """The pages can't be served."""
+
+
 class _Connection(H11Protocol):
     """A connection that ends, whatever the other side does. It is for one request: see `guard`."""
 
-    _end: asyncio.TimerHandle | None = None
+    _ends: tuple[asyncio.TimerHandle, ...] = ()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in its base
         super().connection_made(transport)
         if len(self.connections) > MOST_CONNECTIONS:
             transport.abort()
         else:
-            self._end = self.loop.call_later(CONNECTION_SECONDS, transport.abort)
+            self._ends = (
+                self.loop.call_later(HEAD_SECONDS, self._end_without_a_request),
+                self.loop.call_later(CONNECTION_SECONDS, transport.abort),
+            )
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._end is not None:
-            self._end.cancel()
+        for end in self._ends:
+            end.cancel()
         super().connection_lost(exc)
+
+    def _end_without_a_request(self) -> None:
+        if self.cycle is None:
+            self.transport.abort()
 
 
 @contextmanager
 def serving(application: ASGIApp, listener: socket.socket) -> Iterator[str]:
-    """Serve there while inside; the base URL is given. Requests in progress at the end have a few seconds to be answered."""
+    """Serve there while inside; the base URL is given. Requests in progress at the end have a few seconds to be answered.
+
+    Raises `ServerError` when it doesn't come up.
+    """
     server = uvicorn.Server(
         uvicorn.Config(
             application,
@@ -69,6 +85,8 @@ def serving(application: ASGIApp, listener: socket.socket) -> Iterator[str]:
     thread.start()
     while not server.started and thread.is_alive():
         time.sleep(0.005)
+    if not server.started:
+        raise ServerError(f"the server for {_name(listener)} did not come up")
     try:
         yield f"http://{_name(listener)}"
     finally:

@@ -3,12 +3,13 @@
 from monitoring.ledger.book import Ledger
 from monitoring.ledger.locks import LockHeld
 from monitoring.ledger.records import CommittedPart, Revision, RunOutline, RunRecord, RunStart
-from monitoring.ledger.retrains import AlertId, Cause, ModelId, RetrainOutcome, RetrainRecord
+from monitoring.ledger.retrains import AlertId, Cause, InPlace, ModelId, RetrainOutcome, RetrainRecord
 
 __all__ = [
     "AlertId",
     "Cause",
     "CommittedPart",
+    "InPlace",
     "Ledger",
     "LockHeld",
     "ModelId",

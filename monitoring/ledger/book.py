@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -15,10 +15,10 @@ from monitoring import names
 from monitoring.filenames import of_job
 from monitoring.ledger import counters, jobs, locks, parts, records, retrains, runs, schema
 from monitoring.ledger.records import CommittedPart, Revision, RunOutline, RunRecord, RunStart
-from monitoring.ledger.retrains import RetrainRecord
+from monitoring.ledger.retrains import InPlace, RetrainRecord
 from monitoring.ledger.store import Store
 from monitoring.state import JobDefinition, JobState, PushedGroup
-from pipelines.report import ModelReport, Outcome, PartReport, RunReport
+from pipelines.report import HoldoutReport, ModelReport, Outcome, PartReport, RunReport
 
 
 class Ledger:
@@ -264,14 +264,19 @@ class Ledger:
         with self._store.write() as connection:
             retrains.update_one(connection, record)
 
-    def finish_retrain(self, record: RetrainRecord) -> None:
-        """Record how a retraining ended, and count it."""
+    def finish_retrain(self, record: RetrainRecord, in_place: InPlace | None = None) -> None:
+        """Record how a retraining ended, and count it; `in_place`: which model it has put in place, and how good that is."""
         if record.outcome is None:
             raise ValueError(f"retraining {record.retrain_id!r} has no outcome")
         with self._store.write() as connection:
             jobs.raise_sequence(connection, record.job)
             retrains.update_one(connection, record)
             counters.add(connection, record.job, counters.of_retrain(record.outcome))
+            if in_place is not None:
+                self._set_model(connection, record.job, in_place.model)
+                at = record.finished_at or record.started_at
+                for holdout, day in in_place.judged:
+                    self._keep_quality(connection, record.job, holdout, logical_date=day or record.logical_date, at=at)
 
     def retrains(self, job: str, *, limit: int | None = 20) -> tuple[RetrainRecord, ...]:
         """The job's latest retrainings and rollbacks, newest first; with None all there are."""
@@ -304,12 +309,17 @@ class Ledger:
         if report.outcome is Outcome.SUCCESS:
             self._set(connection, report.job, last_success_at=report.finished_at)
         if report.model is not None:
-            model = records.written(records.MODEL, report.model, f"the model of run {report.run_id!r}")
-            self._set(connection, report.job, model=model)
+            self._set_model(connection, report.job, report.model)
         for holdout in report.holdouts:
             if holdout.error is None:
-                today = datetime.fromtimestamp(report.finished_at, UTC).date() + timedelta(days=1)  # somewhere it is already
-                jobs.keep_quality(connection, report.job, holdout, logical_date=report.logical_date, today=today)
+                self._keep_quality(connection, report.job, holdout, logical_date=report.logical_date, at=report.finished_at)
+
+    def _keep_quality(self, connection: Connection, job: str, holdout: HoldoutReport, *, logical_date: date, at: float) -> None:
+        today = datetime.fromtimestamp(at, UTC).date() + timedelta(days=1)  # somewhere it is already
+        jobs.keep_quality(connection, job, holdout, logical_date=logical_date, today=today)
+
+    def _set_model(self, connection: Connection, job: str, model: ModelReport) -> None:
+        self._set(connection, job, model=records.written(records.MODEL, model, f"the model of job {job!r}"))
 
     def _stood_in(self, connection: Connection, job: str, *, next_expected_at: float | None, due_at: float | None) -> None:
         if next_expected_at is not None:

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Row, insert, select, update
 
 from monitoring.ledger import records, schema
 from pipelines.errors import LedgerError
+from pipelines.report import HoldoutReport, ModelReport
 
 _retrains = schema.retrains
 
@@ -20,12 +21,14 @@ class RetrainOutcome(StrEnum):
     """How a retraining ended.
 
     promoted: the candidate is in use; refused: it isn't good enough; failed: there is none, or none that can be judged;
-    dry_run: it was only looked at; rolled_back: nothing was trained, the model of before was put back.
+    stopped: nobody knows, since it was asked to end, or its process died; dry_run: it was only looked at;
+    rolled_back: nothing was trained, the model of before was put back.
     """
 
     PROMOTED = "promoted"
     REFUSED = "refused"
     FAILED = "failed"
+    STOPPED = "stopped"
     DRY_RUN = "dry_run"
     ROLLED_BACK = "rolled_back"
 
@@ -73,6 +76,17 @@ class RetrainRecord:
     figures: dict[str, Any] = field(default_factory=dict)
     before: ModelId | None = None
     after: ModelId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InPlace:
+    """A model that a retraining or rollback has put in place, and how it was judged: on each holdout, and of which day.
+
+    No day: on a holdout without dates.
+    """
+
+    model: ModelReport
+    judged: tuple[tuple[HoldoutReport, date | None], ...] = ()
 
 
 _ALERTS = TypeAdapter(tuple[AlertId, ...])

@@ -11,6 +11,7 @@ import torch
 
 from pipelines.cancellation import Cancellation, Cancelled
 from pipelines.engines import Item, Result
+from pipelines.engines.allocation import keep_freed_memory
 from pipelines.settings import Auto
 
 _WAKE_SECONDS = 0.1
@@ -23,6 +24,7 @@ class LocalEngine:
     def __init__(self, workers: int, threads_per_worker: int) -> None:
         self.workers = workers
         self.threads_per_worker = threads_per_worker
+        keep_freed_memory()
 
     def map(self, function: Callable[[Item], Result], parts: Sequence[Item], cancellation: Cancellation) -> Iterator[Result]:
         """As `Engine.map` promises."""

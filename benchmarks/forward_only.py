@@ -1,0 +1,57 @@
+"""The model alone, on rows that are ready in memory: what a compute-bound job is held against."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from time import perf_counter
+from typing import NamedTuple
+
+import torch
+
+from benchmarks.rounds import Contender, Timing
+from benchmarks.workload import Workload
+from monitoring.resources import available_cores
+from pipelines import tuning
+
+BATCH_SIZES = (64, 256, 1024, 4096)
+
+
+class _Way(NamedTuple):
+    threads: int
+    kernel_threads: int
+
+
+def forward_only(workload: Workload, name: str) -> tuple[Contender, ...]:
+    """All rows' worth of forward on all cores: one thread with a kernel thread for each core, or a thread for each core."""
+    cores = available_cores()
+    settings = f"forward of as many rows, the best of batches of {', '.join(map(str, BATCH_SIZES))}, ready in memory"
+    ways = {f"{cores} kernel threads": _Way(1, cores), f"{cores} threads of one kernel thread": _Way(cores, 1)}
+    return tuple(Contender(name, settings, partial(_best, workload, way), words) for words, way in ways.items())
+
+
+def _best(workload: Workload, way: _Way) -> Timing:
+    """The best batch size is looked for with an eighth of the rows, then all of them are timed."""
+    model = workload.model()
+    sizes = [size for size in BATCH_SIZES if size * way.threads <= workload.rows] or [1]
+    tried = max(1, workload.rows // 8)
+    size = min(sizes, key=lambda size: _seconds(workload, model, way, size, tried) / tried)
+    seconds = _seconds(workload, model, way, size, workload.rows)
+    return Timing(seconds, seconds, size)
+
+
+def _seconds(workload: Workload, model: torch.nn.Module, way: _Way, size: int, rows: int) -> float:
+    """What `rows` rows take in batches of `size`, shared out among the threads, each warm before the clock starts."""
+    batches = max(1, round(rows / size / way.threads))
+
+    def infer(count: int) -> None:
+        batch = workload.batch(size)
+        with tuning.kernel_threads(way.kernel_threads), torch.inference_mode():
+            for _ in range(count):
+                model(batch)
+
+    with ThreadPoolExecutor(way.threads) as pool:
+        list(pool.map(infer, [1] * way.threads))
+        started = perf_counter()
+        list(pool.map(infer, [batches] * way.threads))
+        return (perf_counter() - started) * rows / (batches * size * way.threads)

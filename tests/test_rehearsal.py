@@ -1,0 +1,158 @@
+"""A job's real model on its real rows: what is timed, on which rows, and that nothing of it stays."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from jobs.spec import load
+from pipelines.cancellation import Cancellation, Cancelled
+from pipelines.errors import DataError, ModelError
+from pipelines.measuring import Configuration
+from pipelines.rehearsal import Rehearsal, find_rows
+from pipelines.report import Stage
+from tests.tiny_job import TinyJob
+
+NIGHT = "2026-11-01"
+CPU = Configuration("cpu", 50, 2, 1)
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> TinyJob:
+    job = TinyJob(tmp_path / "job")
+    job.write_input(NIGHT, 350)
+    return job
+
+
+def rehearsal(job: TinyJob, *, cores: int = 2, cancellation: Cancellation | None = None) -> Rehearsal:
+    spec = load(job.spec).for_date(date.fromisoformat(NIGHT))
+    scratch = job.folder / "scratch"
+    scratch.mkdir(exist_ok=True)
+    cancellation = cancellation or Cancellation()
+    return Rehearsal(spec, find_rows(spec), folder=spec.folder, scratch=scratch, cores=cores, cancellation=cancellation)
+
+
+def test_it_begins_with_what_a_run_would_use_and_tries_what_the_data_allow(job: TinyJob) -> None:
+    """Workers for as many parts as there are, batches of as many rows as the largest part has."""
+    found = rehearsal(job, cores=8)
+    assert found.current() == Configuration("cpu", 50, 2, 4)
+    assert [(climb.workers, climb.kernel_threads, climb.most_rows) for climb in found.climbs()] == [
+        (1, 8, 100),
+        (2, 4, 100),
+        (4, 2, 100),
+    ]
+    job.edit({"rows = 50": 'rows = "auto"', "workers = 2": 'workers = "auto"'})
+    assert rehearsal(job, cores=8).current() == Configuration("cpu", 100, 4, 2)
+
+
+def test_a_trial_counts_what_all_workers_did(job: TinyJob) -> None:
+    """Each at least a batch; latencies are of batches, and infer seconds their sum."""
+    trial = rehearsal(job).trial(CPU, 0.02)
+    assert trial.rows == 50 * len(trial.latencies)
+    assert len(trial.latencies) >= 2
+    assert trial.infer_seconds == pytest.approx(sum(trial.latencies))
+    assert trial.prepare_seconds > 0
+    assert trial.rows_per_second > 0
+
+
+def test_rows_that_a_run_would_reject_are_not_counted(job: TinyJob) -> None:
+    """Time by row is of the rows that were inferred."""
+    rows = [1.0, None] * 50
+    job.write(
+        job.folder / "inbox" / f"date={NIGHT}" / "drop.parquet",
+        pa.table({"id": list(map(str, range(100))), "x": rows, "y": [0.5] * 100}),
+    )
+    trial = rehearsal(job).trial(CPU, 0.01)
+    assert trial.rows == 25 * len(trial.latencies)
+
+
+def test_whole_parts_go_to_the_scratch_folder_alone(job: TinyJob) -> None:
+    """By way of a run, to files that it would write, but not where it would."""
+    found = rehearsal(job)
+    whole = found.whole_parts(CPU, 0.0)
+    assert (whole.rows, whole.parts, whole.workers) == (200, 2, 2)
+    assert all(whole.stage_seconds[stage] > 0 for stage in (Stage.READ, Stage.PREPARE, Stage.INFER, Stage.WRITE))
+    assert not (job.folder / "scored").exists()
+    assert len(list((job.folder / "scratch").glob("drop-*.parquet"))) == 2
+
+
+def test_a_file_is_written_anew_to_see_whether_it_is_what_makes_reading_slow(job: TinyJob) -> None:
+    """The same rows as one row group; the copy is gone afterwards."""
+    job.edit({"part_rows = 100": "part_rows = 350"})
+    again = rehearsal(job).rewriting()
+    assert (again.row_groups, again.rows, again.compression) == (4, 350, "snappy")
+    assert min(again.seconds, again.rewritten_seconds) > 0
+    assert list((job.folder / "scratch").iterdir()) == []
+
+
+def test_a_holdout_stands_in_for_an_input_that_is_gone_or_empty(job: TinyJob) -> None:
+    """It has the features; it need not have the ids."""
+    drop = job.folder / "inbox" / f"date={NIGHT}" / "drop.parquet"
+    drop.unlink()
+    assert find_rows(load(job.spec).for_date(date.fromisoformat(NIGHT))).holdout == "labelled"
+    job.write_input(NIGHT, 0)
+    job.edit({'id = ["id"]': 'id = ["customer"]'})
+    found = rehearsal(job)
+    assert sum(part.rows for part in found.plan.parts) == 200
+    assert found.whole_parts(CPU, 0.0).rows == 200
+
+
+def test_without_any_rows_it_is_said_where_they_were_looked_for(job: TinyJob) -> None:
+    """One error names each place, and what to do."""
+    (job.folder / "inbox" / f"date={NIGHT}" / "drop.parquet").unlink()
+    (job.folder / "labelled" / "holdout.parquet").unlink()
+    with pytest.raises(DataError, match=f"no rows to measure with in .*inbox/date={NIGHT} nor in .*labelled; give --date"):
+        rehearsal(job)
+
+
+def test_what_a_run_cannot_score_is_not_measured_either(job: TinyJob) -> None:
+    """A wrong file, a wrong model, an absent device: as a run says it."""
+    drop = job.folder / "inbox" / f"date={NIGHT}" / "drop.parquet"
+    good = drop.read_bytes()
+    drop.write_bytes(b"PAR1")
+    with pytest.raises(DataError, match=r"no file of .* can be scored; the first of 1: .*drop.parquet"):
+        rehearsal(job)
+    drop.write_bytes(good)
+    job.edit({'device = "cpu"': 'device = "cuda:7"'})
+    with pytest.raises(ModelError, match=r"model\.device is 'cuda:7', but this machine has"):
+        rehearsal(job)
+
+
+FAILS_IN_ONE_WORKER = """
+import threading
+
+import torch
+
+
+class Fails(torch.nn.Linear):
+    def forward(self, x):
+        if threading.current_thread().name == "worker-1":
+            raise RuntimeError("only here")
+        return super().forward(x)
+
+
+def build():
+    return Fails(2, 2)
+"""
+
+
+def test_a_model_that_fails_in_one_worker_keeps_no_other_waiting(job: TinyJob) -> None:
+    """They wait until all are warm, and one never will be."""
+    (job.folder / "tiny.py").write_text(FAILS_IN_ONE_WORKER)
+    found = rehearsal(job)
+    assert found.trial(Configuration("cpu", 50, 1, 1), 0.0).rows >= 50
+    with pytest.raises(ModelError, match="only here"):
+        found.trial(CPU, 60.0)
+
+
+def test_asked_to_stop_it_stops_before_the_next_batch(job: TinyJob) -> None:
+    """There is no part in hand that would be worth finishing."""
+    cancellation = Cancellation()
+    found = rehearsal(job, cancellation=cancellation)
+    cancellation.request("stopped by SIGINT", grace_seconds=5.0)
+    for work in (lambda: found.trial(CPU, 60.0), lambda: found.whole_parts(CPU, 60.0), found.rewriting):
+        with pytest.raises(Cancelled, match="stopped by SIGINT"):
+            work()
