@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout, suppress
 from io import StringIO, TextIOWrapper
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from pipelines.errors import BatchgaugeError
 
@@ -43,6 +44,40 @@ def show_json(document: object) -> None:
     """Print a document as JSON. NaN and infinity can't be in it: they are not JSON. Raises `PrintingError`."""
     if sys.stdout is not None:
         _write(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+@contextmanager
+def kept_for_the_report() -> Iterator[None]:
+    """While inside, what anybody prints goes to stderr, from Python, C or a process of theirs: stdout is for the report."""
+    stdout = sys.stdout
+    with redirect_stdout(sys.stderr):
+        if not (_leads_to(stdout, 1) and _leads_to(sys.stderr, 2)):  # closed, or put elsewhere: there is nothing to keep
+            yield
+            return
+        stdout.flush()
+        kept = os.dup(1)
+        os.dup2(2, 1)
+        try:
+            yield
+        finally:
+            _flush(stdout)
+            os.dup2(kept, 1)
+            os.close(kept)
+
+
+def _leads_to(stream: TextIO | None, descriptor: int) -> bool:
+    try:
+        return stream is not None and stream.fileno() == descriptor
+    except (OSError, ValueError):  # it is no file, or closed
+        return False
+
+
+def _flush(stdout: TextIO) -> None:
+    """What Python's and C's buffers still hold belongs to where the descriptor leads now."""
+    with suppress(OSError, ValueError):
+        stdout.flush()
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).fflush(None)
 
 
 def _rendered(table: RenderableType) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import cycle, islice
+from itertools import cycle
 from typing import NamedTuple
 
 from pipelines.batches import Batch
@@ -19,20 +19,28 @@ class Span(NamedTuple):
     first: int
     last: int
 
+    @property
+    def rows(self) -> int:
+        """How many they are, valid or not."""
+        return self.last - self.first
+
 
 class Stint:
-    """What one worker did, added up batch by batch: predictions are not kept."""
+    """What one worker did with batches of one kind, added up: predictions are not kept."""
 
     def __init__(self) -> None:
+        self.batches = 0
         self.rows = 0
         self.scored = 0
         self.seconds = 0.0
         self.prepare_seconds = 0.0
         self.latencies: list[float] = []
 
-    def add(self, rows: int, batch: Batch) -> None:
-        """Count a batch of so many rows, valid or not."""
+    def add(self, rows: int, batch: Batch, seconds: float) -> None:
+        """Count a batch of so many rows, valid or not, that took so long altogether."""
+        self.batches += 1
         self.rows += rows
+        self.seconds += seconds
         self.prepare_seconds += batch.prepare_seconds
         if batch.predictions is not None:
             self.scored += len(batch.predictions.index)
@@ -40,7 +48,11 @@ class Stint:
 
 
 class Crew:
-    """The workers of one trial. Each is warm, and all are at work, before any of them is timed."""
+    """The workers of one trial. Each is warm, and all are at work, before any of them is timed (unless `warm` says they are).
+
+    A part ends in a batch with the rows that are left over. Each worker infers one of the full batches and one of those at
+    least; whatever the time allows it, they count as often as a run meets them.
+    """
 
     def __init__(
         self,
@@ -49,38 +61,54 @@ class Crew:
         seconds: float,
         cancellation: Cancellation,
         clock: Callable[[], float],
+        *,
+        warm: bool = False,
     ) -> None:
-        self._spans = spans
+        size = max(span.rows for span in spans)
+        self._full = [span for span in spans if span.rows == size]
+        self._rest = [span for span in spans if span.rows < size]
         self._workers = workers
         self._seconds = seconds
         self._cancellation = cancellation
         self._clock = clock
+        self._is_warm = warm
         self._warm: list[int] = []
         self._failed = False
 
-    def work(self, number: int) -> Stint:
-        """The stint of the worker with this number, from 0."""
+    def work(self, number: int) -> Trial:
+        """What the worker with this number, from 0, did."""
         try:
             return self._work(number)
         except BaseException:
             self._failed = True  # the others must not wait for this one
             raise
 
-    def _work(self, number: int) -> Stint:
-        ahead = len(self._spans) * number // self._workers  # each begins with rows of its own
-        batches = self._batches(islice(cycle(self._spans), ahead, None))
-        next(batches)
-        self._warm.append(number)
-        while len(self._warm) < self._workers:
+    def _work(self, number: int) -> Trial:
+        batches = self._batches(cycle(self._in_turns(number)))
+        if not self._is_warm:
             next(batches)
+            self._warm.append(number)
+            while len(self._warm) < self._workers:
+                next(batches)
         return self._timed(batches)
 
-    def _timed(self, batches: Iterator[tuple[int, Batch]]) -> Stint:
-        stint, began = Stint(), self._clock()
-        while not stint.rows or stint.seconds < self._seconds:
-            stint.add(*next(batches))
-            stint.seconds = self._clock() - began
-        return stint
+    def _timed(self, batches: Iterator[tuple[int, Batch]]) -> Trial:
+        full, rest = Stint(), Stint()
+        size = self._full[0].rows
+        began = before = self._clock()
+        while not full.batches or (self._rest and not rest.batches) or before - began < self._seconds:
+            rows, batch = next(batches)
+            now = self._clock()
+            (full if rows == size else rest).add(rows, batch, now - before)
+            before = now
+        return _as_in_a_run(((full, len(self._full)), (rest, len(self._rest))))
+
+    def _in_turns(self, number: int) -> list[Span]:
+        """All spans, those of left-over rows shared out among the full ones; each worker begins with rows of its own."""
+        full, rest = (_rotated(spans, len(spans) * number // self._workers) for spans in (self._full, self._rest))
+        places = [(position, 0, span) for position, span in enumerate(full)]
+        places += [(position * len(full) // len(rest), 1, span) for position, span in enumerate(rest)]
+        return [span for _, _, span in sorted(places, key=lambda place: place[:2])]
 
     def _batches(self, spans: Iterator[Span]) -> Iterator[tuple[int, Batch]]:
         """Batches without end, each with its number of rows."""
@@ -88,21 +116,43 @@ class Crew:
             stop_if_asked(self._cancellation)
             if self._failed:
                 raise Cancelled("another worker failed")
-            yield span.last - span.first, span.infer(span.first, span.last)
+            yield span.rows, span.infer(span.first, span.last)
 
 
-def together(stints: Sequence[Stint]) -> Trial:
-    """The workers' stints as one trial. Raises `DataError` when no row in them was valid."""
-    scored = sum(stint.scored for stint in stints)
+def together(trials: Sequence[Trial]) -> Trial:
+    """The workers' trials as one. Raises `DataError` when no row in them was valid."""
+    scored = sum(trial.rows for trial in trials)
     if not scored:
         raise DataError("none of the rows that were tried is valid; check the feature columns")
     return Trial(
-        rows_per_second=sum(stint.rows / stint.seconds for stint in stints),
+        rows_per_second=sum(trial.rows_per_second for trial in trials),
         rows=scored,
-        prepare_seconds=sum(stint.prepare_seconds for stint in stints),
-        infer_seconds=sum(sum(stint.latencies) for stint in stints),
-        latencies=tuple(latency for stint in stints for latency in stint.latencies),
+        prepare_seconds=sum(trial.prepare_seconds for trial in trials),
+        infer_seconds=sum(trial.infer_seconds for trial in trials),
+        latencies=tuple(latency for trial in trials for latency in trial.latencies),
     )
+
+
+def _as_in_a_run(stints: Sequence[tuple[Stint, int]]) -> Trial:
+    """One worker's stints as a trial; each comes with how often a run has a batch of its kind, and counts so much."""
+    weighted = [(stint, count / stint.batches) for stint, count in stints if stint.batches]
+
+    def total(of: Callable[[Stint], float]) -> float:
+        return sum(weight * of(stint) for stint, weight in weighted)
+
+    scored = sum(stint.scored for stint, _ in weighted)
+    share = scored / (total(lambda stint: stint.scored) or 1)
+    return Trial(
+        rows_per_second=total(lambda stint: stint.rows) / total(lambda stint: stint.seconds),
+        rows=scored,
+        prepare_seconds=share * total(lambda stint: stint.prepare_seconds),
+        infer_seconds=share * total(lambda stint: sum(stint.latencies)),
+        latencies=tuple(latency for stint, _ in weighted for latency in stint.latencies),
+    )
+
+
+def _rotated(spans: list[Span], ahead: int) -> list[Span]:
+    return spans[ahead:] + spans[:ahead]
 
 
 def stop_if_asked(cancellation: Cancellation) -> None:

@@ -17,8 +17,8 @@ from pipelines.tuning import WORTH_WHILE
 SIZES = (*SIZES_OF_A_RUN, 65_536)
 """The sizes tried first, in rows; the neighbours of the best one follow."""
 
-_LEAST_PAIRS = 3
-"""Fewer pairs of trials settle nothing."""
+_LEAST_PAIRS = 6
+"""Fewer pairs of trials settle nothing: that all of five agree is chance once in sixteen times."""
 _CONFIDENCE = 0.95
 
 
@@ -64,6 +64,12 @@ class Measurement:
         """Half the range of the rounds, as a share of their median; None when it was tried once."""
         speeds = [trial.rows_per_second for trial in self.trials]
         return (max(speeds) - min(speeds)) / 2 / median(speeds) if len(speeds) > 1 else None
+
+    @property
+    def slowest_and_fastest(self) -> tuple[float, float]:
+        """Rows per second of the rounds that differ most."""
+        speeds = [trial.rows_per_second for trial in self.trials]
+        return min(speeds), max(speeds)
 
     @property
     def seconds_per_row(self) -> float:
@@ -116,9 +122,14 @@ class Comparison:
         return (high - low) / 2
 
     @property
+    def settles(self) -> bool:
+        """Whether there are enough pairs for the interval to have its confidence."""
+        return len(self.ratios) >= _LEAST_PAIRS
+
+    @property
     def surely_faster(self) -> bool:
         """Whether a change is worth it: faster with confidence, and by more than a batch must be to be made larger."""
-        return len(self.ratios) >= _LEAST_PAIRS and self.interval[0] > 1 and self.ratio * WORTH_WHILE > 1
+        return self.settles and self.interval[0] > 1 and self.ratio * WORTH_WHILE > 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -15,7 +16,7 @@ from pipelines.batches import Batch
 from pipelines.cancellation import Cancellation
 from pipelines.crew import Crew, Span, stop_if_asked, together
 from pipelines.engines.local import LocalEngine, local_engine
-from pipelines.errors import DataError
+from pipelines.errors import DataError, ModelError
 from pipelines.measuring import Configuration, Rewriting, Trial, WholeParts, splits
 from pipelines.report import PartReport, Stage
 from pipelines.scoring import Scorer
@@ -60,6 +61,15 @@ def other_devices(than: str) -> tuple[str, ...]:
     return tuple(kind for kind in kinds if kind != torch.device(than).type)
 
 
+@contextmanager
+def _without_exit() -> Iterator[None]:
+    """What a model's code does to end the process is an error, in whichever thread. Raises `ModelError`."""
+    try:
+        yield
+    except SystemExit as error:
+        raise ModelError(f"the model's code called sys.exit({error.code!r}); it must raise an error that says why") from error
+
+
 class Rehearsal:
     """One job, ready to be timed. Predictions go to the folder `scratch`, never to the job's output.
 
@@ -91,21 +101,23 @@ class Rehearsal:
         self.model_version = scorer.model.version
         self._scorers = {self.device: scorer}
         self._held: dict[str, list[tuple[Callable[[int, int], Batch], int]]] = {}
+        self._batch_seconds: dict[Configuration, float] = {}  # of what ran already, the slowest
         self.plan = self._planned(origin, scorer)
-        self.most_rows = max(part.rows for part in self.plan.parts)
         self._parts = self._readable(sorted(self.plan.parts, key=lambda part: -part.rows))
+        self.most_rows = self._parts[0].rows
 
     def current(self) -> Configuration:
-        """What a run would use now; `auto` is settled as a run settles it.
+        """What a run would use now; `auto` is settled as a run settles it, what is set needs no batch for that.
 
-        Raises:
+        Raises (for `auto`):
             DataError: none of the rows that were tried is valid.
             ModelError: the model doesn't fit the data.
 
         """
         engine = local_engine(self._settings.batch.workers, device=self.device, cores=self._cores, parts=len(self.plan.parts))
-        rows = min(self._warm(engine.threads_per_worker), self.most_rows)
-        return Configuration(self.device, rows, engine.workers, engine.threads_per_worker)
+        asked = self._settings.batch.rows
+        rows = self._warm(engine.threads_per_worker) if asked == "auto" else asked
+        return Configuration(self.device, min(rows, self.most_rows), engine.workers, engine.threads_per_worker)
 
     def climbs(self) -> tuple[Climb, ...]:
         """What there is to try: each device, the job's first, with each way to share out the cores."""
@@ -116,17 +128,24 @@ class Rehearsal:
             for workers, threads in splits(self._cores, len(self.plan.parts))
         )
 
+    @_without_exit()
     def trial(self, configuration: Configuration, seconds: float) -> Trial:
-        """Prepare and infer for so long, but a batch for each worker at least, all of them at once.
+        """Prepare and infer for so long, but each worker a batch of each kind at least (see `Crew`), all of them at once.
+
+        A batch that isn't timed comes before, the first time; and later too, unless one alone would take longer than that.
 
         Raises `ModelError` when the model can't run so, `DataError` when no row is valid, `Cancelled`.
         """
-        crew = Crew(self._spans(configuration), configuration.workers, seconds, self._cancellation, self._clock)
+        warm = self._batch_seconds.get(configuration, 0.0) > seconds
+        crew = Crew(self._spans(configuration), configuration.workers, seconds, self._cancellation, self._clock, warm=warm)
         engine = LocalEngine(configuration.workers, configuration.kernel_threads)
-        stints = tuple(engine.map(crew.work, range(configuration.workers), self._cancellation))
+        trials = tuple(engine.map(crew.work, range(configuration.workers), self._cancellation))
         self._stop_if_asked()
-        return together(stints)
+        trial = together(trials)
+        self._batch_seconds[configuration] = max(trial.latencies)
+        return trial
 
+    @_without_exit()
     def whole_parts(self, configuration: Configuration, seconds: float) -> WholeParts:
         """Score a part for each worker, from Parquet to predictions on disk, for so long but once at least: the median pass.
 
@@ -168,10 +187,12 @@ class Rehearsal:
         files = [InputFile(Path(name), name) for name in dict.fromkeys(part.source for part in self.plan.parts)]
         return len(source.plan(files, check_schema=lambda _: None, part_rows=part_rows).parts)
 
+    @_without_exit()
     def _load(self, device: str) -> Scorer:
         model = self._settings.model.model_copy(update={"device": device})
         return Scorer(model, self._settings.input, self._settings.output, self._settings.batch, self._folder)
 
+    @_without_exit()
     def _warm(self, kernel_threads: int) -> int:
         """The rows to a batch that a run settles on, with the first part that has valid rows at its beginning."""
         scorer = self._scorers[self.device]
@@ -224,13 +245,13 @@ class Rehearsal:
         return kept
 
     def _spans(self, configuration: Configuration) -> list[Span]:
-        """The rows held, cut into batches of this size; what is left over of a part is left out."""
+        """The rows held, cut into batches of this size as a run cuts them: what is left over of a part is one batch."""
         device, size = configuration.device, configuration.rows
         scorer = self._scorer(device)
         if device not in self._held:
             self._held[device] = [(scorer.held(part), part.rows) for part in self._parts]
         return [
-            Span(infer, first, first + size) for infer, rows in self._held[device] for first in range(0, rows - size + 1, size)
+            Span(infer, first, min(first + size, rows)) for infer, rows in self._held[device] for first in range(0, rows, size)
         ]
 
     def _seconds_to_read(self, part: Part, columns: Sequence[str]) -> float:

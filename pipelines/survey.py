@@ -6,7 +6,7 @@ Here is no model and no thread: a `Try` runs one configuration for a while, and 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pipelines.errors import ModelError
 from pipelines.measuring import SIZES, Comparison, Configuration, Measurement, Trial, fastest
@@ -23,6 +23,10 @@ _SHORTEST_SECONDS, _LONGEST_SECONDS = 0.05, 0.4
 """What one try gets, unless one batch takes longer."""
 _FELL_BEHIND = 0.8
 """A larger batch this much slower than the best so far ends the climb at once: the next might not even fit into memory."""
+_STRIDE = 4
+"""So many times as many rows has each batch on the way from what is set now to a first step that is far above it."""
+_LEAST_COMPARED = 2
+"""What is set now and another are in each round, if one round of both fits."""
 _PATIENCE = 2
 """So many larger batches in succession that don't pay end the climb."""
 
@@ -37,8 +41,9 @@ class Climb:
     most_rows: int
 
     def steps(self) -> tuple[Configuration, ...]:
-        """`SIZES`, fewest rows first; where there are fewer rows than the first size, all of them are one batch."""
-        return tuple(map(self.step, [size for size in SIZES if size <= self.most_rows] or [self.most_rows]))
+        """`SIZES`, fewest rows first; the last is all that a batch can have, unless that is more than the largest size."""
+        sizes = [size for size in SIZES if size < self.most_rows]
+        return tuple(map(self.step, [*sizes, self.most_rows] if self.most_rows <= SIZES[-1] else sizes))
 
     def step(self, rows: int) -> Configuration:
         """The one with so many rows to a batch."""
@@ -51,7 +56,8 @@ class Survey:
 
     `current` is what is set now. `limit_seconds` bounds what is looked for (see `Measurement.within`). `watch` hears what is
     tried next. `failures` says why the model could not run in a configuration (for want of memory, say); `unaffordable` are
-    those that would have taken too long.
+    those that were left out because they would have taken too long; `slow_seconds` is how long the first try of `current`
+    took, if that left no time for anything else.
     """
 
     run: Try
@@ -61,6 +67,7 @@ class Survey:
     watch: Callable[[Configuration], None] = lambda _: None
     failures: dict[Configuration, str] = field(default_factory=dict)
     unaffordable: list[Configuration] = field(default_factory=list)
+    slow_seconds: float | None = None
     _scouted: dict[Configuration, Trial] = field(default_factory=dict)
     _rounds: dict[Configuration, list[Trial]] = field(default_factory=dict)
     _took: dict[Configuration, float] = field(default_factory=dict)  # all of the latest trial, what isn't timed included
@@ -72,10 +79,14 @@ class Survey:
         """
         until = self.clock() + seconds
         self._scouted[self.current] = self._run(self.current, _SHORTEST_SECONDS)
+        if self.clock() >= until:
+            self.slow_seconds = self._took[self.current]
+            self._leave_out([step for climb in climbs for step in climb.steps()])
+            return
         for position, climb in enumerate(climbs):
             now = self.clock()
             self._climb(climb, now + (until - now) / (len(climbs) - position))
-        self._shrink()
+        self._shrink(until)
         best = self.fastest().configuration
         for climb in climbs:
             if climb.step(best.rows) == best:
@@ -84,18 +95,21 @@ class Survey:
     def measure(self, seconds: float) -> None:
         """Run the promising ones in rounds, one after the other in each, so that what slows the machine slows all of them.
 
-        Those for which there is no time in all rounds drop out, the slowest first.
+        Those for which there is no time in all rounds drop out, the slowest first. There is none where not even one round fits.
         """
         until = self.clock() + seconds
         chosen = self._promising(seconds / _FEW_ROUNDS)
-        spare = seconds / _FEW_ROUNDS - sum(self._took[one] for one in chosen)
+        round_seconds = sum(self._took[one] for one in chosen)
+        if round_seconds > seconds:
+            return
+        spare = seconds / _FEW_ROUNDS - round_seconds
         slot = _slot(_SHORTEST_SECONDS + spare / len(chosen))
         for done in range(1, _MOST_ROUNDS + 1):
             for configuration in chosen if done % 2 else reversed(chosen):  # so that none always follows the same
                 self._rounds.setdefault(configuration, []).append(self._run(configuration, slot))
             left = until - self.clock()
             chosen = self._promising(left / max(1, _FEW_ROUNDS - done))
-            if self._took[self.current] > left:
+            if sum(self._took[one] for one in chosen) > left:
                 return
 
     def duel(self, challenger: Configuration, seconds: float) -> Comparison:
@@ -120,9 +134,11 @@ class Survey:
         return tuple(Measurement(one, found[one]) for one in ordered)
 
     def fastest(self) -> Measurement:
-        """The best so far; of those that were in more than one round, if any were."""
+        """The best so far; of those that were in more than one round, if others than what is set now were."""
         found = self.measurements()
-        return fastest([one for one in found if len(one.trials) > 1] or found, self.limit_seconds)
+        often = [one for one in found if len(one.trials) > 1]
+        compared = any(one.configuration != self.current for one in often)
+        return fastest(often if compared else found, self.limit_seconds)
 
     def _run(self, configuration: Configuration, seconds: float) -> Trial:
         self.watch(configuration)
@@ -142,29 +158,50 @@ class Survey:
         return self._scouted[configuration]
 
     def _climb(self, climb: Climb, until: float) -> None:
+        steps = self._in_order(climb, until)
         best, unpaid = 0.0, 0
-        last: Trial | None = None
-        for step in climb.steps():
-            if last is not None and not self._affordable(step, last, until):
-                self.unaffordable.append(step)
+        for position, step in enumerate(steps):
+            if not self._affordable(step, until):
+                self._leave_out(steps[position:])
                 return
-            trial = last = self._scout(step)
+            trial = self._scout(step)
+            smaller_follow = any(later.rows < step.rows for later in steps[position:])
             if trial is None or trial.rows_per_second < best * _FELL_BEHIND or self._too_slow(trial):
+                if smaller_follow:
+                    continue
                 return
             unpaid = 0 if trial.rows_per_second * WORTH_WHILE > best else unpaid + 1
             best = max(best, trial.rows_per_second)
             if unpaid == _PATIENCE:
                 return
 
-    def _look_beside(self, best: Configuration, climb: Climb, until: float) -> None:
-        """Half and double the best one's rows."""
-        like = self._scouted[best]
-        for rows in (best.rows // 2, best.rows * 2):
-            neighbour = climb.step(rows)
-            if 0 < rows <= climb.most_rows and self._affordable(neighbour, like, until):
-                self._scout(neighbour)
+    def _in_order(self, climb: Climb, until: float) -> Sequence[Configuration]:
+        """Its steps upwards, with others before the first where that may be far above what is set now.
 
-    def _shrink(self) -> None:
+        Where there is no time for so many tries, the largest batch that there is time for comes first: if a batch has a fixed
+        cost that is long, no other is as fast.
+        """
+        steps, now = climb.steps(), self.current.rows
+        if len(steps) * self._took[self.current] > until - self.clock():
+            largest = [step for step in reversed(steps) if self._affordable(step, until)][:1]
+            steps = (*largest, *(step for step in steps if step not in largest))
+        stones = list[Configuration]()
+        while not self._affordable(steps[0], until) and (now := now * _STRIDE) < steps[0].rows:
+            stones.append(climb.step(now))
+        return (*stones, *steps)
+
+    def _look_beside(self, best: Configuration, climb: Climb, until: float) -> None:
+        """Half and double the best one's rows, or all that a batch can have."""
+        for rows in (best.rows // 2, min(best.rows * 2, climb.most_rows)):
+            neighbour = climb.step(rows)
+            if not 0 < rows <= climb.most_rows:
+                continue
+            if self._affordable(neighbour, until):
+                self._scout(neighbour)
+            elif rows > best.rows:
+                self._leave_out([neighbour])
+
+    def _shrink(self, until: float) -> None:
         """Where even the quickest batch is above the limit: fewer rows, until one is within it or has one row."""
         quickest = self.fastest()
         while self.limit_seconds is not None and not quickest.within(self.limit_seconds) and quickest.configuration.rows > 1:
@@ -172,21 +209,48 @@ class Survey:
             fitting = int(one.rows * self.limit_seconds / quickest.batch_seconds[1])
             rows = 2 ** (max(1, min(fitting, one.rows // 2)).bit_length() - 1)
             smaller = Configuration(one.device, rows, one.workers, one.kernel_threads)
+            if not self._affordable(smaller, until):
+                self._leave_out([smaller])
+                return
             trial = self._scout(smaller)
             if trial is None:
                 return
             quickest = Measurement(smaller, (trial,))
 
+    def _leave_out(self, configurations: Sequence[Configuration]) -> None:
+        tried = {*self._scouted, *self.failures, *self.unaffordable}
+        self.unaffordable += [one for one in configurations if one not in tried]
+
     def _too_slow(self, trial: Trial) -> bool:
         """Whether larger batches would be even further above the limit."""
         return self.limit_seconds is not None and exact_quantiles(trial.latencies, (0.95,))[0.95] > self.limit_seconds
 
-    def _affordable(self, configuration: Configuration, like: Trial, until: float) -> bool:
-        """Whether a try, at the speed of another, would be over by then."""
-        return self.clock() + _seconds(configuration, like, _SHORTEST_SECONDS) <= until
+    def _affordable(self, configuration: Configuration, until: float) -> bool:
+        """Whether a try would be over by then, as far as is known: a batch that doesn't count, and the slot or one batch."""
+        if configuration in self._scouted:
+            return True
+        batch = self._batch_seconds(configuration)
+        return self.clock() + batch + max(_SHORTEST_SECONDS, batch) <= until
+
+    def _batch_seconds(self, configuration: Configuration) -> float:
+        """What a batch will take: on the line through the next two that differ in their rows alone, which has the fixed cost.
+
+        By one of them, or by what is set now, if there are no two: the seconds are in proportion to the rows then.
+        """
+        rows = configuration.rows
+        alike = [one for one in self._scouted if replace(one, rows=rows) == configuration] or [self.current]
+        near, *others = sorted(alike, key=lambda one: (abs(one.rows - rows), one.rows))
+        seconds = self._seconds_of(near)
+        slope = seconds / near.rows
+        if others:
+            slope = min(max((self._seconds_of(others[0]) - seconds) / (others[0].rows - near.rows), 0.0), slope)
+        return seconds + slope * (rows - near.rows)
+
+    def _seconds_of(self, scouted: Configuration) -> float:
+        return scouted.rows * scouted.workers / self._scouted[scouted].rows_per_second
 
     def _promising(self, seconds: float) -> list[Configuration]:
-        """What is set now, and as many of the others, the fastest within the limit first, as there is time for."""
+        """What is set now, the fastest other within the limit, and as many more, by their speed, as there is time for."""
 
         def rank(one: Measurement) -> tuple[bool, bool, float]:
             return one.configuration != self.current, not one.within(self.limit_seconds), -one.rows_per_second
@@ -194,7 +258,7 @@ class Survey:
         chosen: list[Configuration] = []
         for one in sorted(self.measurements(), key=rank):
             seconds -= self._took[one.configuration]
-            if seconds < 0 and chosen:
+            if seconds < 0 and len(chosen) >= _LEAST_COMPARED:
                 break
             chosen.append(one.configuration)
         return chosen
@@ -207,9 +271,3 @@ class Survey:
 
 def _slot(seconds: float) -> float:
     return min(max(seconds, _SHORTEST_SECONDS), _LONGEST_SECONDS)
-
-
-def _seconds(configuration: Configuration, like: Trial, slot: float) -> float:
-    """What a try will take: a batch that doesn't count, and then the slot or one batch."""
-    batch = configuration.rows * configuration.workers / like.rows_per_second
-    return batch + max(slot, batch)

@@ -62,8 +62,7 @@ def test_the_median_lies_in_its_interval(ratios: list[float]) -> None:
     ("ratios", "sure"),
     [
         ((1.3,) * 6, True),
-        ((1.3, 1.2, 1.4), True),
-        ((1.3, 1.4), False),  # too few
+        ((1.3,) * 5, False),  # too few: chance does that once in sixteen times
         ((1.03,) * 9, False),  # too little
         ((1.5, 1.6, 0.9, 1.5, 1.5, 1.6), False),  # one of six the other way
         ((1.5, 1.6, 0.9, 1.5, 1.5, 1.6, 1.4, 1.5, 1.5), True),  # one of nine

@@ -156,3 +156,46 @@ def test_asked_to_stop_it_stops_before_the_next_batch(job: TinyJob) -> None:
     for work in (lambda: found.trial(CPU, 60.0), lambda: found.whole_parts(CPU, 60.0), found.rewriting):
         with pytest.raises(Cancelled, match="stopped by SIGINT"):
             work()
+
+
+@pytest.mark.parametrize(("rows", "batches"), [(40, 3), (99, 2), (100, 1)])
+def test_what_is_left_over_of_a_part_is_a_batch_and_counts_as_one(job: TinyJob, rows: int, batches: int) -> None:
+    """Parts of 100 rows: a run that takes 20 ms a batch takes so many batches for each of them."""
+    job.slow_down(seconds_for_each_batch=0.02)
+    job.write_input(NIGHT, 300)
+    for seconds in (0.0, 0.3):
+        trial = rehearsal(job).trial(Configuration("cpu", rows, 1, 1), seconds)
+        assert trial.rows_per_second == pytest.approx(100 / 0.02 / batches, rel=0.2)
+        assert trial.infer_seconds / trial.rows == pytest.approx(0.02 * batches / 100, rel=0.2)
+
+
+def test_a_slow_batch_is_warmed_up_for_once(job: TinyJob) -> None:
+    """The second trial is one batch, and it is timed."""
+    (job.folder / "tiny.py").write_text(COUNTING)
+    found = rehearsal(job)
+    one = Configuration("cpu", 50, 1, 1)
+    counts = []
+    for _ in range(3):
+        found.trial(one, 0.001)
+        counts.append(len((job.folder / "batches").read_text()))
+    assert counts == [2, 3, 4]
+
+
+COUNTING = """
+import time
+from pathlib import Path
+
+import torch
+
+
+class Counting(torch.nn.Linear):
+    def forward(self, x):
+        time.sleep(0.05)
+        with (Path(__file__).parent / "batches").open("a") as file:
+            file.write(".")
+        return super().forward(x)
+
+
+def build():
+    return Counting(2, 2)
+"""

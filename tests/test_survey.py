@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -66,7 +67,7 @@ def test_a_batch_size_that_hardly_matters_ends_the_climb() -> None:
     assert survey.fastest().configuration.rows == 128
 
 
-@pytest.mark.parametrize(("rows", "expected"), [(1500, [256, 512, 1024]), (100, [100, 256]), (1, [1, 256])])
+@pytest.mark.parametrize(("rows", "expected"), [(1500, [256, 750, 1024, 1500]), (100, [100, 256]), (1, [1, 256])])
 def test_no_batch_has_more_rows_than_there_are(rows: int, expected: list[int]) -> None:
     """But for what is set now, which is always measured."""
     found = sizes(surveyed(Machine(fixed=0.0005), [Climb("cpu", 1, 2, rows)]))
@@ -137,3 +138,55 @@ def test_a_duel_is_fought_with_fresh_trials_in_turns() -> None:
     assert order[:4] == [NOW, challenger, challenger, NOW]
     assert len(order) == 2 * len(comparison.ratios) >= 12
     assert comparison.ratio == pytest.approx((1024 / 0.002024) / (256 / 0.001256))
+
+
+class Parts(Machine):
+    """Parts of so many rows, cut as a run cuts them: what is left over is a batch of its own."""
+
+    def __init__(self, rows: int, *, fixed: float) -> None:
+        super().__init__(fixed=fixed, each=0.0)
+        self._part = rows
+
+    def run(self, configuration: Configuration, seconds: float) -> Trial:
+        before, warm = self.now, self.tried[configuration] and self._fixed > seconds
+        trial = super().run(configuration, seconds)
+        batches = -(-self._part // configuration.rows)
+        kinds = 2 if self._part % configuration.rows else 1
+        self.now = before + self._fixed * max(kinds, len(trial.latencies)) + (0 if warm else self._fixed)
+        return replace(trial, rows_per_second=self._part / (self._fixed * batches))
+
+
+@pytest.mark.parametrize(("rows", "fixed", "now"), [(40_000, 0.05, 256), (4_160, 0.8, 2080), (1500, 0.01, 256)])
+def test_where_a_batch_has_a_fixed_cost_all_that_a_part_has_is_tried_and_wins(rows: int, fixed: float, now: int) -> None:
+    """Also if that is no round number, and if there is time for a few tries only."""
+    machine = Parts(rows, fixed=fixed)
+    survey = Survey(machine.run, Configuration("cpu", now, 1, 2), machine.clock)
+    survey.scout([Climb("cpu", 1, 2, rows)], 5.0)
+    survey.measure(8.0)
+    best = survey.fastest().configuration
+    assert best.rows == rows
+    assert survey.duel(best, 4.0).ratio >= 1.99
+    assert machine.now <= 18.0
+
+
+def test_a_part_larger_than_the_largest_size_may_still_be_one_batch() -> None:
+    """Doubling the best one stops at all that there is."""
+    machine = Parts(100_000, fixed=0.01)
+    assert surveyed(machine, [Climb("cpu", 1, 2, 100_000)]).fastest().configuration.rows == 100_000
+
+
+def test_a_first_step_far_above_what_is_set_is_reached_over_steps_between() -> None:
+    """One row at a time says next to nothing about what 256 rows take."""
+    machine = Machine(fixed=0.05, each=1e-6)
+    survey = Survey(machine.run, Configuration("cpu", 1, 1, 2), machine.clock)
+    survey.scout([Climb("cpu", 1, 2, 4_000)], 5.0)
+    assert survey.fastest().configuration.rows == 4_000
+
+
+def test_where_one_try_takes_all_the_time_there_is_no_other_and_no_round() -> None:
+    """What is left out is said."""
+    machine = Machine(fixed=20.0)
+    survey = surveyed(machine, [Climb("cpu", workers, 2, 1024) for workers in (1, 2)], seconds=8.0)
+    assert sum(machine.tried.values()) == 1
+    assert survey.slow_seconds == pytest.approx(40.0, rel=0.01)
+    assert {one.rows for one in survey.unaffordable} == {256, 1024}

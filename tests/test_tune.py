@@ -26,7 +26,7 @@ from pipelines.report import Stage
 from tests.conftest import poll
 from tests.reports import definition, run_start
 from tests.test_cli import Command
-from tests.tiny_job import MODEL, TinyJob
+from tests.tiny_job import MODEL, SLOW_MODEL, TinyJob
 
 NIGHT = "2026-11-01"
 DAY = date(2026, 11, 22)
@@ -75,6 +75,7 @@ def result(
         scratch="/tmp",  # noqa: S108  a name, never opened
         failures={},
         unaffordable=(),
+        slow_seconds=None,
         notes=(),
     )
     return replace(made, **changes)
@@ -278,7 +279,7 @@ def batchgauge(tmp_path: Path) -> Command:
 
 
 def tune(batchgauge: Command, job: TinyJob, *options: str) -> subprocess.CompletedProcess[str]:
-    return batchgauge("tune", job.spec, "--date", NIGHT, "--seconds", "1", *options)
+    return batchgauge("tune", job.spec, "--date", NIGHT, "--time", "2s", *options)
 
 
 def state_of(folder: Path) -> Mapping[str, bytes]:
@@ -368,9 +369,10 @@ def test_what_cannot_be_measured_is_one_message_and_exit_code(batchgauge: Comman
         assert (done.returncode, done.stdout, "Traceback" in done.stderr) == (code, "", False), done.stderr
         assert words in done.stderr
 
-    for option in ("--seconds", "--latency"):
-        for value in ("0", "-1", "nan", "inf"):
-            ends(2, f"{option} {float(value):g}: must be a number of seconds above 0", option, value)
+    for value in ("0", "-1", "nan", "inf"):
+        ends(2, f"--latency {float(value):g}: must be a number of seconds above 0", "--latency", value)
+    ends(2, "--time '0s': must be longer than nothing", "--time", "0s")
+    ends(2, "--time '20': must be a duration such as '90s'", "--time", "20")
     shutil.rmtree(job.folder / "labelled")
     ends(1, "there are no rows to measure with in")
     job.write_input(NIGHT, 100)
@@ -387,7 +389,7 @@ def test_a_signal_ends_it_between_two_batches(batchgauge: Command, job: TinyJob,
     """With its exit code, one line, and nothing left behind."""
     job.write_input(NIGHT, 350)
     before = state_of(batchgauge.folder)
-    command = [str(Path(sys.executable).parent / "batchgauge"), "tune", str(job.spec), "--date", NIGHT, "--seconds", "600"]
+    command = [str(Path(sys.executable).parent / "batchgauge"), "tune", str(job.spec), "--date", NIGHT, "--time", "10m"]
     log = batchgauge.folder.parent / f"{batchgauge.folder.name}.log"
     with log.open("w") as stderr:
         process = subprocess.Popen(
@@ -406,7 +408,7 @@ def test_a_signal_ends_it_between_two_batches(batchgauge: Command, job: TinyJob,
 
 def test_its_help_and_its_refusals_are_quick(batchgauge: Command, job: TinyJob) -> None:
     """No torch before there is something to measure."""
-    for arguments, code in ((["--help"], 0), ([str(job.spec), "--seconds", "0"], 2)):
+    for arguments, code in ((["--help"], 0), ([str(job.spec), "--time", "0s"], 2)):
         command = [sys.executable, "-X", "importtime", "-m", "jobs.cli", "tune", *arguments]
         done = subprocess.run(command, env=batchgauge.environment, capture_output=True, text=True, check=False)
         assert done.returncode == code, done.stderr[-2000:]
@@ -424,9 +426,137 @@ def test_the_example_is_measured(batchgauge: Command, tmp_path: Path) -> None:
     shutil.copy(folder / "digits.py", root)
     spec = root / "digits.toml"
     spec.write_text((folder / "digits.toml").read_text(encoding="utf-8").replace('"../../.batchgauge/demo"', '"."'))
-    document = batchgauge.json("tune", spec, "--date", str(DAY), "--seconds", "1")
+    document = batchgauge.json("tune", spec, "--date", str(DAY), "--time", "2s")
     assert (document["rows"]["rows"], document["rows"]["parts"], document["rows"]["parts_by_group"]) == (1_500, 1, 3)
     assert {one["workers"] for one in document["measurements"]} == {1}
     assert max(one["rows"] for one in document["measurements"]) <= 1_500
     assert document["current"]["rows"] in {256, 1024}
     assert not (root / "digits" / "scored").exists()
+
+
+def test_what_is_measured_of_too_few_pairs_is_not_said_with_confidence() -> None:
+    """Five that agree are not sure; a limit that is broken is mended all the same, and the words claim no more."""
+    larger, smaller = replace(NOW, rows=4096), replace(NOW, rows=64)
+    unsure = advise(result(measured(larger, 20_000), chosen=larger, ratios=(2.0,) * 5))
+    assert unsure.settings == {}
+    assert unsure.sentences[0].startswith("Not sure yet: batches of 4,096 looks 2.00 times as fast")
+    slow = measured(NOW, 10_000, latency=0.3)
+    mended = advise(result(measured(smaller, 8_000), now=slow, chosen=smaller, ratios=(0.8, 0.9), limit=0.1))
+    assert mended.settings == {"batch": {"rows": 64}}
+    assert "Speed: 0.85 times today's (in 2 comparisons: too few to be sure)" in mended.sentences[0]
+
+
+def rounds(configuration: Configuration, *speeds: float) -> Measurement:
+    return Measurement(configuration, tuple(Trial(speed, 1000, 0.1, 0.01, (0.01,) * 20) for speed in speeds))
+
+
+def test_side_findings_claim_no_more_than_the_rounds_say() -> None:
+    """Nothing where they overlap, a range where they are wide, no ratio of zero where one is small."""
+    more, small = replace(NOW, workers=4), replace(NOW, rows=16)
+    overlapping = said(advise(result(rounds(more, 9_000, 20_000, 30_000), rounds(small, 8_000, 9_500, 12_000))))
+    assert "Workers:" not in overlapping
+    assert "the speed is" not in overlapping
+    assert "Workers: 4 workers × 1 thread do ×1.98 to ×6.06 the rows of 2" in said(advise(result(rounds(more, 2e4, 4e4, 6e4))))
+    assert "×0.003 with 16." in said(advise(result(rounds(small, 29.0, 30.0, 31.0))))
+    assert "about ×0.50 (tried once) with 16." in said(advise(result(rounds(small, 5_000))))
+
+
+def test_only_sizes_that_were_left_out_are_said_to_be() -> None:
+    """Those tried in no setting, and those tried in another."""
+    left_out = tuple(replace(NOW, rows=rows, workers=1) for rows in (1024, 16_384, 65_536))
+    text = said(advise(result(measured(replace(NOW, rows=1024), 9_000), unaffordable=left_out)))
+    assert "Batches of 16,384 and 65,536 would have taken too long, and were left out" in text
+    assert "Batches of 1,024 would have taken too long in some settings" in text
+
+
+def test_where_one_try_takes_all_the_time_nothing_is_said_to_be_the_fastest() -> None:
+    """And how much time would do."""
+    assert advise(result(slow_seconds=40.0)).sentences[0] == (
+        "Nothing can be said: trying what auto chooses (2 workers with batches of 256) once took 40.0 s, and left no time to "
+        "try anything else; give about --time 1200s."
+    )
+
+
+def test_a_batch_that_is_a_whole_part_is_said_to_be_one() -> None:
+    """The file may say more rows than a part has; and one is no plural."""
+    one = replace(NOW, rows=1)
+    text = said(
+        advise(result(now=measured(one, 1000), current=one, chosen=one, rows=Rows("inbox", None, 1, 1, 1, 1), auto_rows=False))
+    )
+    assert "what is set (2 workers with batches of 1, all that a part has) is the fastest" in text
+    assert "No part has more than 1 row, and" in text
+    assert "1 rows" not in text
+
+
+LOUD_MODEL = """
+import ctypes
+import os
+import subprocess
+
+import torch
+
+
+class Loud(torch.nn.Linear):
+    def forward(self, x):
+        os.write(1, b"from a descriptor\\n")
+        return super().forward(x)
+
+
+def build():
+    ctypes.CDLL(None).puts(b"from C")
+    subprocess.run(["echo", "from a child"], check=True)
+    return Loud(2, 2)
+"""
+
+
+@pytest.mark.parametrize("command", ["tune", "run"])
+def test_what_a_model_prints_past_python_is_not_in_the_document(batchgauge: Command, job: TinyJob, command: str) -> None:
+    """By the descriptor, by C's buffer, by a child: all of it is on stderr."""
+    (job.folder / "tiny.py").write_text(LOUD_MODEL)
+    job.write_input(NIGHT, 350)
+    time = ("--time", "2s") if command == "tune" else ()
+    done = batchgauge(command, job.spec, "--date", NIGHT, *time, "--json")
+    assert json.loads(done.stdout), done.stderr
+    for words in ("from a descriptor", "from C", "from a child"):
+        assert words in done.stderr
+
+
+QUITTING_MODEL = """
+import sys
+import threading
+
+import torch
+
+
+class Quits(torch.nn.Linear):
+    def forward(self, x):
+        if threading.current_thread().name.startswith("worker-"):
+            sys.exit(7)
+        return super().forward(x)
+
+
+def build():
+    {at_once}
+    return Quits(2, 2)
+"""
+
+
+@pytest.mark.parametrize("at_once", ["sys.exit(7)", "pass"])
+def test_a_model_that_ends_the_process_is_an_error(batchgauge: Command, job: TinyJob, at_once: str) -> None:
+    """While it is loaded, and in a worker's thread."""
+    (job.folder / "tiny.py").write_text(QUITTING_MODEL.format(at_once=at_once))
+    job.write_input(NIGHT, 350)
+    done = tune(batchgauge, job)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "error: the model's code called sys.exit(7); it must raise an error that says why" in done.stderr
+
+
+def test_a_slow_model_is_tried_once_and_no_more(batchgauge: Command, job: TinyJob) -> None:
+    """One batch that isn't timed, and one that is, for each of two workers; then it is said that there was no time."""
+    slow = SLOW_MODEL.replace("time.sleep({seconds})", "time.sleep(2), print('batch')")
+    (job.folder / "tiny.py").write_text(slow)
+    job.write_input(NIGHT, 200)
+    done = tune(batchgauge, job)
+    assert done.returncode == 0, done.stderr
+    assert "Nothing can be said: trying what is set (2 workers with batches of 50) once took" in done.stdout
+    assert 4 <= done.stderr.count("batch\n") <= 6

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pipelines.errors import SpecError
+
 if TYPE_CHECKING:
     from jobs.environment import Environment
     from jobs.spec import JobSpec
@@ -48,3 +50,13 @@ def open_ledger(environment: Environment | None = None) -> Ledger:
 def job_name(name: str) -> str:
     """A job's name: as given, or that of the job file that was named instead."""
     return load_spec(Path(name)).job.name if name.endswith(".toml") and Path(name).is_file() else name
+
+
+def duration(option: str, text: str) -> float:
+    """The seconds of an option that is a duration such as `60s`. Raises `SpecError`."""
+    from jobs.settings import seconds
+
+    try:
+        return seconds(text)
+    except ValueError as error:
+        raise SpecError(f"{option} {text!r}: {error}") from None

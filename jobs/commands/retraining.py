@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from contextlib import redirect_stdout
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -60,7 +59,7 @@ def retrain(
     message = _message(alerts) if alerts else None
     request = RetrainRequest(loaded, environment, date.date() if date else None, dry_run, message)
     cancellation = Cancellation()
-    with stopping(cancellation) as stop, redirect_stdout(sys.stderr):  # what a model's code prints is a message
+    with stopping(cancellation) as stop, printing.kept_for_the_report():
         from jobs.retrain.loop import retrain as retrain_job
 
         result = retrain_job(request, cancellation=cancellation)

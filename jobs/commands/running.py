@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import redirect_stdout
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,6 +19,7 @@ from jobs.commands.common import (
     Json,
     SpecFile,
     SpecFiles,
+    duration,
     load_spec,
     read_environment,
 )
@@ -102,8 +102,8 @@ def schedule(
         paths=tuple(specs),
         environment=read_environment(),
         max_running=max_running or default_max_running(),
-        sync_every_seconds=_duration("--sync-every", sync_every),
-        shutdown_seconds=_duration("--shutdown-timeout", shutdown_timeout),
+        sync_every_seconds=duration("--sync-every", sync_every),
+        shutdown_seconds=duration("--shutdown-timeout", shutdown_timeout),
         log_folder=log_dir,
         listen=listen or None,
         alerts_token=alerts_token(os.environ),
@@ -117,8 +117,7 @@ def _run(request: RunRequest, cancellation: Cancellation) -> RunResult:
     from jobs.progress import watching
     from jobs.run import run as run_job  # the import that brings in torch
 
-    # What a model's code prints is a message: stdout is for the report.
-    with watching(request.spec.job.name, Console(stderr=True)) as observer, redirect_stdout(sys.stderr):
+    with watching(request.spec.job.name, Console(stderr=True)) as observer, printing.kept_for_the_report():
         return run_job(request, observer=observer, cancellation=cancellation)
 
 
@@ -139,12 +138,3 @@ def _trigger(name: str) -> Trigger:
         return Trigger(name)
     except ValueError:
         raise SpecError(f"--trigger {name!r}: must be one of {', '.join(Trigger)}") from None
-
-
-def _duration(option: str, text: str) -> float:
-    from jobs.settings import seconds
-
-    try:
-        return seconds(text)
-    except ValueError as error:
-        raise SpecError(f"{option} {text!r}: {error}") from None

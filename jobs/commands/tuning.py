@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import redirect_stdout
 from datetime import datetime
 from math import inf
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jobs import printing
-from jobs.commands.common import FAILED, Json, SpecFile, load_spec, read_environment
+from jobs.commands.common import FAILED, Json, SpecFile, duration, load_spec, read_environment
 from jobs.signals import stopping
 from pipelines.errors import SpecError
 
@@ -26,7 +24,7 @@ def tune(
         datetime | None,
         typer.Option(formats=["%Y-%m-%d"], help="Day whose rows are measured with; default: the latest scheduled time's."),
     ] = None,
-    seconds: Annotated[float, typer.Option(help="About how long to measure.")] = 20.0,
+    time: Annotated[str, typer.Option(help="About how long to measure.")] = "20s",
     latency: Annotated[
         float | None,
         typer.Option(
@@ -38,8 +36,11 @@ def tune(
 ) -> None:
     """Measure batch sizes, workers and devices on a job's own model and rows, and say what to set. It changes nothing."""
     loaded, environment = load_spec(spec), read_environment()
-    _check_positive("--seconds", seconds)
-    _check_positive("--latency", latency)
+    seconds = duration("--time", time)
+    if not seconds:
+        raise SpecError(f"--time {time!r}: must be longer than nothing")
+    if latency is not None and not 0 < latency < inf:
+        raise SpecError(f"--latency {latency:g}: must be a number of seconds above 0")
 
     from jobs.tune.advice import advise  # the imports that bring in torch
     from jobs.tune.request import TuneRequest
@@ -58,16 +59,10 @@ def _tune(request: TuneRequest) -> TuneResult:
     from pipelines.cancellation import Cancellation, Cancelled
 
     cancellation = Cancellation()
-    # What a model's code prints is a message: stdout is for the report.
     with stopping(cancellation) as stop, watching(request.spec.job.name, Console(stderr=True)) as watch:
         try:
-            with redirect_stdout(sys.stderr):
+            with printing.kept_for_the_report():
                 return tune_job(request, watch=watch, cancellation=cancellation)
         except Cancelled as error:
             typer.echo(f"{error}: nothing was measured to the end, and nothing was changed", err=True)
             raise typer.Exit(stop.exit_code or FAILED) from None
-
-
-def _check_positive(option: str, value: float | None) -> None:
-    if value is not None and not 0 < value < inf:
-        raise SpecError(f"{option} {value:g}: must be a number of seconds above 0")

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 from jobs.summary import seconds
 from jobs.tune import findings
 from jobs.tune.request import Limit, TuneResult
-from jobs.tune.words import HARDLY, count, in_words, limit_in_words, limit_seconds, per_row, times
+from jobs.tune.words import HARDLY, count, in_words, limit_in_words, limit_seconds, per_row, ratio, times
 from pipelines.measuring import Configuration, fastest
 from pipelines.report import Stage
 
 _ROOM = 2.0
 """So many times below the limit is well below it."""
+_TRIES = 30
+"""So many tries, of what is set now, are time enough for a session."""
 _WORTH_SECONDS = 1.0
 """A change that saves less of a run is not worth it."""
 
@@ -88,13 +91,15 @@ def _reasons_to_change(result: TuneResult) -> Iterator[str]:
     comparison, chosen, current = result.comparison, result.chosen, result.current
     assert comparison is not None  # or no change would be due
     low, high = comparison.interval
-    measured = f"{times(low)} to {times(high)} in {count(len(comparison.ratios), 'comparison')}"
+    compared = count(len(comparison.ratios), "comparison")
+    lies = f"{times(low)} to {times(high)} in {compared}"
+    measured = lies if comparison.settles else f"in {compared}: too few to be sure"
     what = in_words(chosen, current)
     if _mends_latency(result) and result.limit is not None:
         now, then = result.of(current).batch_seconds[1], result.of(chosen).batch_seconds[1]
         yield (
             f"Change to {what}: 95 % of batches take up to {seconds(then)} then, and up to {seconds(now)} now, which is above "
-            f"the {limit_in_words(result.limit)}. Speed: {comparison.ratio:.2f} times today's ({measured})."
+            f"the {limit_in_words(result.limit)}. Speed: {times(comparison.ratio)} times today's ({measured})."
         )
     else:
         yield (
@@ -122,7 +127,12 @@ def _overall(result: TuneResult) -> str:
 
 def _reasons_to_stay(result: TuneResult) -> Iterator[str]:
     comparison, set_now = result.comparison, _set_now(result)
-    if not result.of(result.chosen).within(limit_seconds(result.limit)):
+    if result.slow_seconds is not None:
+        yield (
+            f"Nothing can be said: trying {set_now} once took {seconds(result.slow_seconds)}, and left no time to try anything "
+            f"else; give about --time {ceil(_TRIES * result.slow_seconds)}s."
+        )
+    elif not result.of(result.chosen).within(limit_seconds(result.limit)):
         yield _out_of_reach(result)
     elif comparison is None:
         spread = result.of(result.current).spread
@@ -131,12 +141,12 @@ def _reasons_to_stay(result: TuneResult) -> Iterator[str]:
     elif comparison.surely_faster:
         yield (
             f"Nothing worth a change: {in_words(result.chosen, result.current)} is {times(comparison.ratio)} times as fast as "
-            f"{set_now}, and that saves {seconds(_saved_seconds(result))} of these {result.rows.rows:,} rows."
+            f"{set_now}, and that saves {seconds(_saved_seconds(result))} of these {count(result.rows.rows, 'row')}."
         )
     elif comparison.interval[0] > 1 and comparison.ratio > HARDLY:
         yield (
-            f"Not sure yet: {in_words(result.chosen, result.current)} looks {comparison.ratio:.2f} times as fast as {set_now}, "
-            f"but that is {count(len(comparison.ratios), 'comparison')} only; give more --seconds."
+            f"Not sure yet: {in_words(result.chosen, result.current)} looks {times(comparison.ratio)} times as fast as "
+            f"{set_now}, but that is {count(len(comparison.ratios), 'comparison')} only; give more --time."
         )
     else:
         yield (
@@ -157,6 +167,8 @@ def _out_of_reach(result: TuneResult) -> str:
 def _set_now(result: TuneResult) -> str:
     auto = [name for name, is_auto in (("rows", result.auto_rows), ("workers", result.auto_workers)) if is_auto]
     current = f"{count(result.current.workers, 'worker')} with batches of {result.current.rows:,}"
+    if result.current.rows == result.rows.most_rows:
+        current += ", all that a part has"
     return f"what auto chooses ({current})" if len(auto) == 2 else f"what is set ({current})"  # noqa: PLR2004  both
 
 
@@ -178,7 +190,7 @@ def _latency(result: TuneResult) -> Iterator[str]:
 def _without_limit(result: TuneResult, limit: Limit) -> Iterator[str]:
     free, chosen = fastest(result.measurements, None), result.of(result.chosen)
     gain = free.rows_per_second / chosen.rows_per_second
-    if not free.within(limit.seconds) and chosen.within(limit.seconds) and gain > HARDLY:
+    if not free.within(limit.seconds) and chosen.within(limit.seconds) and gain > HARDLY and ratio(free, chosen):
         yield (
             f"The limit costs speed: {in_words(free.configuration, result.chosen)} would be about {gain:.1f} times as fast, "
             f"but 95 % of batches would take up to {seconds(free.batch_seconds[1])}."

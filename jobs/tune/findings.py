@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from jobs.summary import seconds
 from jobs.tune.request import TuneResult
-from jobs.tune.words import HARDLY, count, limit_seconds, split
+from jobs.tune.words import HARDLY, count, limit_seconds, listed, ratio, split
 from pipelines.measuring import SIZES, Configuration, Measurement, WholeParts
 from pipelines.report import Stage
 from pipelines.tuning import WORTH_WHILE
@@ -24,8 +24,8 @@ def time(result: TuneResult) -> Iterator[str]:
         return
     shares = ", ".join(f"{stage} {whole.share(stage):.0%}" for stage in whole.stage_seconds)
     yield (
-        f"Where the time of {count(whole.parts, 'whole part')} goes ({whole.rows:,} rows, {seconds(whole.elapsed_seconds)}, "
-        f"read from the page cache, written to {result.scratch}): {shares}."
+        f"Where the time of {count(whole.parts, 'whole part')} goes ({count(whole.rows, 'row')}, "
+        f"{seconds(whole.elapsed_seconds)}, read from the page cache, written to {result.scratch}): {shares}."
     )
     share, most = whole.share(Stage.INFER), _limit_of(result, Stage.INFER)
     if share < _MUCH:
@@ -50,8 +50,9 @@ def _preparing(result: TuneResult, whole: WholeParts) -> str:
 def _writing(result: TuneResult, whole: WholeParts) -> str:
     each = whole.stage_seconds[Stage.WRITE] / whole.parts
     return (
-        f"Writing is {whole.share(Stage.WRITE):.0%}: {seconds(each)} for each part of {whole.rows // whole.parts:,} rows, "
-        f"flushed to disk. Larger parts share that out, a faster disk shortens it; at most ×{_limit_of(result, Stage.WRITE)}."
+        f"Writing is {whole.share(Stage.WRITE):.0%}: {seconds(each)} for each part of "
+        f"{count(whole.rows // whole.parts, 'row')}, flushed to disk. Larger parts share "
+        f"that out, a faster disk shortens it; at most ×{_limit_of(result, Stage.WRITE)}."
     )
 
 
@@ -60,17 +61,17 @@ def _reading(result: TuneResult, whole: WholeParts) -> str:
     share = f"Reading is {whole.share(Stage.READ):.0%}"
     if again is None:
         return f"{share}: at most ×{_limit_of(result, Stage.READ)} from a faster disk or fewer feature columns."
-    ratio = again.rewritten_seconds / again.seconds
-    now = f"{count(again.row_groups, 'row group')} of {again.rows // again.row_groups:,} rows, {again.compression}"
-    if ratio > WORTH_WHILE:
+    share_of_time = again.rewritten_seconds / again.seconds
+    now = f"{count(again.row_groups, 'row group')} of {count(again.rows // again.row_groups, 'row')}, {again.compression}"
+    if share_of_time > WORTH_WHILE:
         return (
-            f"{share}, and it isn't the file's fault ({now}): one row group with zstd is read in {ratio:.0%} of the time. "
-            "Fewer feature columns, narrower types or a faster disk would help."
+            f"{share}, and it isn't the file's fault ({now}): one row group with zstd is read in {share_of_time:.0%} of the "
+            "time. Fewer feature columns, narrower types or a faster disk would help."
         )
-    gain = whole.times_as_fast(Stage.READ, 1 / ratio)
+    gain = whole.times_as_fast(Stage.READ, 1 / share_of_time)
     return (
-        f"{share}: the same rows as one row group with zstd are read in {ratio:.0%} of the time (now {now}). Written so, the "
-        f"job would be about ×{gain:.2f} as fast."
+        f"{share}: the same rows as one row group with zstd are read in {share_of_time:.0%} of the time (now {now}). "
+        f"Written so, the job would be about ×{gain:.2f} as fast."
     )
 
 
@@ -89,26 +90,34 @@ def batches(result: TuneResult) -> Iterator[str]:
         key=lambda one: one.configuration.rows,
     )
     if len(alike) > 1:
-        yield _sizes(alike, result.of(chosen))
+        yield from _sizes(alike, result.of(chosen))
     if result.rows.most_rows < SIZES[-1]:
-        yield f"No part has more than {result.rows.most_rows:,} rows, and a batch never spans two: larger ones were not tried."
-    if result.unaffordable:
-        least = min(one.rows for one in result.unaffordable)
-        yield f"Batches of {least:,} and more would have taken too long in some settings; --seconds gives them time."
+        most = count(result.rows.most_rows, "row")
+        yield f"No part has more than {most}, and a batch never spans two: larger ones were not tried."
+    yield from _left_out(result)
 
 
-def _sizes(alike: list[Measurement], chosen: Measurement) -> str:
+def _left_out(result: TuneResult) -> Iterator[str]:
+    """The sizes that were tried nowhere for want of time, and those that were tried in some settings only."""
+    tried = {one.configuration.rows for one in result.measurements}
+    rows = {one.rows for one in result.unaffordable}
+    for sizes, where in ((rows - tried, ""), (rows & tried, " in some settings")):
+        if sizes:
+            sizes_said = listed(sorted(sizes))
+            yield f"Batches of {sizes_said} would have taken too long{where}, and were left out; more --time lets them in."
+
+
+def _sizes(alike: list[Measurement], chosen: Measurement) -> Iterator[str]:
     """Measurements that differ in their rows alone, fewest first, in one sentence."""
     few, many = alike[0], alike[-1]
     speeds = [one.rows_per_second for one in alike]
     if max(speeds) / min(speeds) <= HARDLY:
-        return f"Batches: from {few.configuration.rows:,} to {many.configuration.rows:,} rows all are about as fast."
-    others = [
-        f"×{one.rows_per_second / chosen.rows_per_second:.2f} with {one.configuration.rows:,}"
-        for one in (few, many)
-        if one is not chosen
-    ]
-    return f"Batches: against {chosen.configuration.rows:,} rows, the speed is {' and '.join(others)}."
+        yield f"Batches: from {few.configuration.rows:,} to {many.configuration.rows:,} rows all are about as fast."
+        return
+    said = [(ratio(one, chosen), one.configuration.rows) for one in (few, many) if one.configuration != chosen.configuration]
+    others = [f"{factor} with {rows:,}" for factor, rows in said if factor is not None]
+    if others:
+        yield f"Batches: against {count(chosen.configuration.rows, 'row')}, the speed is {' and '.join(others)}."
 
 
 def _same_but_rows(one: Configuration, other: Configuration) -> bool:
@@ -124,10 +133,12 @@ def workers(result: TuneResult) -> Iterator[str]:
             by_workers[one.configuration.workers] = max(before, one, key=lambda each: each.rows_per_second)
     if len(by_workers) > 1:
         one, other = by_workers[min(by_workers)], by_workers[max(by_workers)]
-        yield (
-            f"Workers: {split(other.configuration)} do ×{other.rows_per_second / one.rows_per_second:.2f} the rows of "
-            f"{split(one.configuration)}, each in its best batches."
-        )
+        factor = ratio(other, one)
+        if factor is not None:
+            yield (
+                f"Workers: {split(other.configuration)} do {factor} the rows of {split(one.configuration)}, "
+                "each in its best batches."
+            )
     yield from _more_parts(result)
 
 
@@ -154,7 +165,8 @@ def devices(result: TuneResult) -> Iterator[str]:
         yield f"Hardware: {device} could not be measured: {error}"
     others = [device for device in best if device != result.current.device]
     for device in others:
-        ratio = best[device].rows_per_second / best[result.current.device].rows_per_second
-        yield f"Hardware: {device} prepares and infers ×{ratio:.2f} as fast as {result.current.device}, each at its best."
+        factor = ratio(best[device], best[result.current.device])
+        if factor is not None:
+            yield f"Hardware: {device} prepares and infers {factor} as fast as {result.current.device}, each at its best."
     if not others and not failed:
         yield f"Hardware: this machine has nothing but {result.current.device} to compare, with {count(result.cores, 'core')}."

@@ -63,7 +63,8 @@ class TuneResult:
     nothing keeps the limit), and `comparison` how the two did against each other (None when they are the same). `whole` is
     where the time of whole parts went in `chosen`, written to a folder in `scratch`; `rewriting` is there when reading is much
     of it. `failures` and `unaffordable` were not measured: the model could not run so, or it would have taken too long.
-    `notes` say what else was different from a run, or in the way.
+    `slow_seconds` is how long one try of `current` took, if that left no time for anything else. `notes` say what else was
+    different from a run, or in the way.
     """
 
     job: str
@@ -84,6 +85,7 @@ class TuneResult:
     scratch: str
     failures: Mapping[Configuration, str]
     unaffordable: tuple[Configuration, ...]
+    slow_seconds: float | None
     notes: tuple[str, ...]
 
     def of(self, configuration: Configuration) -> Measurement:

@@ -92,8 +92,9 @@ class _Session:
         seconds, survey = self._request.seconds, self._survey
         survey.watch = lambda one: self._watch("trying each setting once", _words(one))
         survey.scout(self._rehearsal.climbs(), seconds * SCOUTING)
-        survey.watch = lambda one: self._watch("measuring in rounds", _words(one))
-        survey.measure(seconds * ROUNDS)
+        if survey.slow_seconds is None:
+            survey.watch = lambda one: self._watch("measuring in rounds", _words(one))
+            survey.measure(seconds * ROUNDS)
         best = survey.fastest()
         chosen = best.configuration if best.within(survey.limit_seconds) else survey.current
         comparison = self._compared(chosen, seconds * DUEL)
@@ -118,6 +119,7 @@ class _Session:
             scratch=str(self._scratch.parent),
             failures=dict(survey.failures),
             unaffordable=tuple(survey.unaffordable),
+            slow_seconds=survey.slow_seconds,
             notes=(*self._differences(), *([problem] if problem else []), *self._disturbances()),
         )
 
@@ -136,7 +138,7 @@ class _Session:
         if expected > max(self._request.seconds, 1.0):
             return None, (
                 f"where the time of a whole part goes was not measured: inference alone would take about {expected:.0f} s; "
-                "give more --seconds"
+                "give more --time"
             )
         try:
             return self._rehearsal.whole_parts(chosen, seconds), None

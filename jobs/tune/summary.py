@@ -12,7 +12,7 @@ from rich.text import Text
 from jobs.summary import seconds
 from jobs.tune.advice import Advice
 from jobs.tune.request import TuneResult
-from jobs.tune.words import per_row
+from jobs.tune.words import count, per_row
 from pipelines.measuring import Measurement, WholeParts
 
 _COLUMNS = ("device", "workers × threads", "batch", "rows/s", "±", "a row", "batch p50", "p95", "")
@@ -47,6 +47,7 @@ def tune_document(result: TuneResult, advice: Advice) -> dict[str, Any]:
         "rewriting": result.rewriting and asdict(result.rewriting),
         "failures": [{**asdict(one), "error": error} for one, error in result.failures.items()],
         "unaffordable": [asdict(one) for one in result.unaffordable],
+        "slow_seconds": result.slow_seconds,
         "notes": result.notes,
         "advice": {"settings": advice.settings, "sentences": advice.sentences},
     }
@@ -56,8 +57,8 @@ def _headline(result: TuneResult) -> Text:
     rows = result.rows
     text = Text.assemble((result.job, "bold"), f" · {result.logical_date} · model {result.model_version} · ")
     where = f"holdout {rows.holdout}" if rows.holdout is not None else "input"
-    text.append(f"{rows.rows:,} rows of its {where} in {rows.parts:,} part{'' if rows.parts == 1 else 's'}")
-    return text.append(f" · {result.cores} core{'' if result.cores == 1 else 's'}")
+    text.append(f"{count(rows.rows, 'row')} of its {where} in {count(rows.parts, 'part')}")
+    return text.append(f" · {count(result.cores, 'core')}")
 
 
 def _table(result: TuneResult) -> Table:
