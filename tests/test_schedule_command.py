@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -163,6 +166,55 @@ def test_of_fifty_starts_at_once_one_runs(schedule: Schedule[TinyJob]) -> None:
     counters = schedule.ledger.state("tiny").counters
     assert (counters["batch_runs_total", ("skipped",)], counters["batch_runs_total", ("success",)]) == (49, 1)
     assert counters["inference_requests_total", ()] == 2000
+
+
+GATED_MODEL = """
+import time
+from pathlib import Path
+
+import torch
+
+
+class Gated(torch.nn.Linear):
+    def forward(self, x):
+        while not Path({gate!r}).exists():
+            time.sleep(0.01)
+        return super().forward(x)
+
+
+def build():
+    return Gated(2, 2)
+"""
+
+
+def test_started_at_once_by_cron_text_scheduler_and_hand_one_runs_and_the_others_exit_5(schedule: Schedule[TinyJob]) -> None:
+    """What the crontab runs, the command, the daemon: whoever comes first holds the job until both others gave up."""
+    schedule.due_a_minute_ago(rows=300)
+    gate = schedule.folder / "gate"
+    (schedule.job.folder / "tiny.py").write_text(GATED_MODEL.format(gate=str(gate)))
+    batchgauge = str(Path(sys.executable).parent / "batchgauge")
+    printed = subprocess.run(
+        [batchgauge, "crontab", str(schedule.job.folder)], env=schedule.variables, capture_output=True, text=True, check=True
+    )
+    (cron,) = re.findall(r"\$\((batchgauge run .*) 2>&1\)", printed.stdout)
+    (path,) = re.findall(r"^PATH=(.*)$", printed.stdout, re.MULTILINE)
+    variables = {**schedule.variables, "PATH": path}
+    with schedule.running("--log-json"):
+        processes = [
+            subprocess.Popen(command, env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            for command in (shlex.split(cron), [batchgauge, "run", str(schedule.job.spec)])
+        ]
+        try:
+            poll(lambda: schedule.outcomes().count("skipped") == 2, deadline_seconds=60)
+        finally:
+            gate.touch()
+            codes: list[int | None] = [process.wait(60) for process in processes]
+        schedule.until('"event": "ended"')
+    ended = next(event for event in map(json.loads, schedule.log.read_text().splitlines()) if event["event"] == "ended")
+    assert sorted([*codes, ended["exit_code"]]) == [0, 5, 5]
+    assert sorted(schedule.outcomes()) == ["skipped", "skipped", "success"]
+    counters = schedule.ledger.state("tiny").counters
+    assert (counters["batch_runs_total", ("skipped",)], counters["inference_requests_total", ()]) == (2, 300)
 
 
 def test_stopping_lets_the_run_finish_its_part_and_records_it(schedule: Schedule[TinyJob]) -> None:
