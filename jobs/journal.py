@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from monitoring.ledger import CommittedPart, Ledger, RunStart
@@ -33,10 +33,11 @@ class LedgerJournal:
             )
         return self._ledger.committed_parts(self._start.job, output_folder)
 
-    def add(self, report: PartReport) -> None:
-        """Commit one part and its counts in one transaction."""
-        self._ledger.add_part(self._start.run_id, self._start.job, report)
-        self._records.add(report)
+    def add(self, reports: Sequence[PartReport]) -> None:
+        """Commit these parts and their counts in one transaction."""
+        for report in reports:
+            self._ledger.add_part(self._start.run_id, self._start.job, report)
+            self._records.add(report)
 
     def drop(self, outputs: Iterable[str]) -> None:
         """Forget parts whose output is gone, or about to be replaced."""

@@ -6,8 +6,9 @@ Nothing here knows the ledger: what was committed before, and what is committed 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from time import monotonic, time
 from typing import Any, Protocol
@@ -60,8 +61,8 @@ class Journal(Protocol):
     def committed(self, output_folder: str) -> Mapping[str, Committed]:
         """Parts committed before, by absolute output path."""
 
-    def add(self, report: PartReport) -> None:
-        """One part is done (or rejected whole): record it and its counts, durably, before returning."""
+    def add(self, reports: Sequence[PartReport]) -> None:
+        """These parts are done (or rejected whole): record them and their counts, durably, before returning."""
 
     def drop(self, outputs: Iterable[str]) -> None:
         """These output files are gone: forget their parts."""
@@ -196,7 +197,7 @@ class Pipeline:
             stage_seconds={},
             error=rejection.error,
         )
-        self._journal.add(report)
+        self._journal.add([report])
         self.tally.add(report)
 
     def _todo(self, plan: Plan, model: str) -> tuple[Part, ...]:
@@ -243,10 +244,11 @@ class Pipeline:
         self.workers = engine.workers
         started = monotonic()
         try:
-            for report in engine.map(lambda part: scorer.score(part, self._cancellation), todo, self._cancellation):
-                self._journal.add(report)
-                self.tally.add(report)
-                self._observer.part(report)
+            for reports in engine.map(lambda part: scorer.score(part, self._cancellation), todo, self._cancellation):
+                self._journal.add(reports)
+                for report in reports:
+                    self.tally.add(report)
+                    self._observer.part(report)
         finally:
             self.scoring_seconds = monotonic() - started
         self._stop_if_asked()
@@ -306,7 +308,8 @@ class Pipeline:
             return counter.count(scored.table, scored.predicted), scored.rejected, monotonic() - began
 
         counts, rejected = HoldoutCounts.empty(), Counter[str]()
-        for counted, lost, seconds in self._engine(len(plan.parts)).map(count, plan.parts, self._cancellation):
+        judged = self._engine(len(plan.parts)).map(count, plan.parts, self._cancellation)
+        for counted, lost, seconds in chain.from_iterable(judged):
             counts += counted
             rejected.update(lost)
             self.tally.add_seconds({Stage.EVALUATE: seconds})

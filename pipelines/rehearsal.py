@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from time import perf_counter
 
@@ -139,7 +140,7 @@ class Rehearsal:
         warm = self._batch_seconds.get(configuration, 0.0) > seconds
         crew = Crew(self._spans(configuration), configuration.workers, seconds, self._cancellation, self._clock, warm=warm)
         engine = LocalEngine(configuration.workers, configuration.kernel_threads)
-        trials = tuple(engine.map(crew.work, range(configuration.workers), self._cancellation))
+        trials = tuple(chain.from_iterable(engine.map(crew.work, range(configuration.workers), self._cancellation)))
         self._stop_if_asked()
         trial = together(trials)
         self._batch_seconds[configuration] = max(trial.latencies)
@@ -158,7 +159,8 @@ class Rehearsal:
         while not passes or (len(passes) < _MOST_PASSES and self._clock() + passes[-1].elapsed_seconds <= until):
             began = self._clock()
             parts = self._parts[: configuration.workers]
-            reports = tuple(engine.map(lambda part: scorer.score(part, self._cancellation), parts, self._cancellation))
+            scored = engine.map(lambda part: scorer.score(part, self._cancellation), parts, self._cancellation)
+            reports = tuple(chain.from_iterable(scored))
             self._stop_if_asked()
             passes.append(_whole(reports, configuration.workers, self._clock() - began))
         return sorted(passes, key=lambda one: one.elapsed_seconds)[len(passes) // 2]

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
+from itertools import chain
 from pathlib import Path
 from time import monotonic, time
 from typing import Any
@@ -137,7 +138,7 @@ class _Hall:
             return self._count(pairing, alone if part in newest else None, part)
 
         total = _Counted((), HoldoutCounts.empty(), Counter())
-        for counted in engine.map(count, parts, self._cancellation):
+        for counted in chain.from_iterable(engine.map(count, parts, self._cancellation)):
             total += counted
         self._cancellation.check()
         return total

@@ -367,6 +367,7 @@ class StopAfterTwo(Silent):
 def test_a_stopped_run_is_recorded_and_the_next_one_finishes_it(job: TinyJob, environment: Environment) -> None:
     """What was committed stays, nothing half-written is there, no row comes twice."""
     job.edit({"workers = 2": "workers = 1"})
+    job.slow_down(seconds_for_each_batch=0.05)  # or all parts are done before two are reported
     job.write_input(NIGHT, 1000)
     cancellation = Cancellation()
     request = RunRequest(load(job.spec), environment, logical_date=date.fromisoformat(NIGHT))

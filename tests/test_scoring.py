@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +103,7 @@ def parts_of(scorer: Scorer, base: Path, part_rows: int = 1_000) -> tuple[Part, 
 def score(scorer: Scorer, base: Path, part_rows: int = 1_000, workers: int = 1) -> list[PartReport]:
     parts = parts_of(scorer, base, part_rows)
     engine = LocalEngine(workers, threads_per_worker=1)
-    return list(engine.map(lambda part: scorer.score(part, Cancellation()), parts, Cancellation()))
+    return list(chain.from_iterable(engine.map(lambda part: scorer.score(part, Cancellation()), parts, Cancellation())))
 
 
 def scored(base: Path) -> pa.Table:

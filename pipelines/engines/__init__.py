@@ -22,8 +22,10 @@ class Engine(Protocol):
     def threads_per_worker(self) -> int:
         """Threads that a kernel may use."""
 
-    def map(self, function: Callable[[Item], Result], parts: Sequence[Item], cancellation: Cancellation) -> Iterator[Result]:
-        """Results as they complete, in any order; a worker waits with its next part while results pile up.
+    def map(
+        self, function: Callable[[Item], Result], parts: Sequence[Item], cancellation: Cancellation
+    ) -> Iterator[tuple[Result, ...]]:
+        """Results as they complete, in any order, those of a moment together; workers wait while results pile up.
 
         After `cancellation.requested` no new part is taken; parts in hand are finished, and yielded, or raise
         `Cancelled`, and are dropped. Any other exception of the function is raised here, after the parts in hand

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from queue import Empty, Queue
+from time import monotonic
 from typing import Generic
 
 import torch
@@ -17,6 +18,9 @@ from pipelines.settings import Auto
 _WAKE_SECONDS = 0.1
 """How long the consumer waits at a stretch, so that a signal is handled soon."""
 
+_GATHER_SECONDS, _GATHER_AT_MOST = 0.1, 64
+"""Results are handed over no more often than this, unless they are many: a consumer's commit costs much the same for all."""
+
 
 class LocalEngine:
     """`workers` threads; each uses `threads_per_worker` threads inside a kernel."""
@@ -26,7 +30,9 @@ class LocalEngine:
         self.threads_per_worker = threads_per_worker
         keep_freed_memory()
 
-    def map(self, function: Callable[[Item], Result], parts: Sequence[Item], cancellation: Cancellation) -> Iterator[Result]:
+    def map(
+        self, function: Callable[[Item], Result], parts: Sequence[Item], cancellation: Cancellation
+    ) -> Iterator[tuple[Result, ...]]:
         """As `Engine.map` promises."""
         crew = _Crew(function, parts, cancellation, self.threads_per_worker)
         try:
@@ -62,25 +68,40 @@ class _Crew(Generic[Item, Result]):
         self._results: Queue[tuple[Result] | None] = Queue()  # None: a thread is done
         self._room = threading.Semaphore(0)
         self._threads: list[threading.Thread] = []
+        self._working = 0
         self.failure: BaseException | None = None
 
-    def work(self, workers: int) -> Iterator[Result]:
+    def work(self, workers: int) -> Iterator[tuple[Result, ...]]:
         """Start the threads and yield what they return until they are done."""
-        self._room = threading.Semaphore(2 * workers)
+        self._room = threading.Semaphore(2 * max(workers, _GATHER_AT_MOST))
         for number in range(workers):
             thread = threading.Thread(target=self._run, name=f"worker-{number}")
             thread.start()
             self._threads.append(thread)
-        while workers:
+        self._working = workers
+        due = monotonic()
+        while self._working:
+            if results := self._gathered(due):
+                yield results
+                self._room.release(len(results))
+                due = monotonic() + _GATHER_SECONDS
+
+    def _gathered(self, due: float) -> tuple[Result, ...]:
+        """What completes until it is `due`, by the monotonic clock: at least one result, unless there are no more."""
+        results: list[Result] = []
+        while self._working and len(results) < _GATHER_AT_MOST:
+            wait = due - monotonic() if results else _WAKE_SECONDS
             try:
-                result = self._results.get(timeout=_WAKE_SECONDS)
+                result = self._results.get(timeout=max(0.0, wait))
             except Empty:
+                if results:
+                    break
                 continue
             if result is None:
-                workers -= 1
+                self._working -= 1
             else:
-                yield result[0]
-                self._room.release()
+                results.append(result[0])
+        return tuple(results)
 
     def stop(self) -> None:
         """Take no new part, and return when those in hand are done."""

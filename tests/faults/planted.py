@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +50,10 @@ def committed_before_renamed() -> None:
     def later(table: Any, path: Path, **options: Any) -> None:
         waiting[str(path)] = lambda: write(table, path, **options)
 
-    def add_first(journal: LedgerJournal, report: PartReport) -> None:
-        add(journal, report)
-        waiting.pop(report.output, _nothing)()
+    def add_first(journal: LedgerJournal, reports: Sequence[PartReport]) -> None:
+        add(journal, reports)
+        for report in reports:
+            waiting.pop(report.output, _nothing)()
 
     _patch.setattr(sink, "write_part", later)
     _patch.setattr(LedgerJournal, "add", add_first)
