@@ -8,7 +8,7 @@ from pathlib import Path
 from monitoring.ledger import CommittedPart, Ledger, RunStart
 from pipelines.errors import DataError, SpecError
 from pipelines.records import RecordWriter, prune
-from pipelines.report import ModelReport, PartReport
+from pipelines.report import BatchRecord, ModelReport, PartReport
 
 
 class LedgerJournal:
@@ -35,9 +35,8 @@ class LedgerJournal:
 
     def add(self, reports: Sequence[PartReport]) -> None:
         """Commit these parts and their counts in one transaction."""
-        for report in reports:
-            self._ledger.add_part(self._start.run_id, self._start.job, report)
-            self._records.add(report)
+        self._ledger.add_parts(self._start.run_id, self._start.job, reports)
+        self._records.add(batch for report in reports for batch in report.batches)
 
     def drop(self, outputs: Iterable[str]) -> None:
         """Forget parts whose output is gone, or about to be replaced."""
@@ -59,12 +58,12 @@ class BatchRecords:
         self._writer = RecordWriter(folder, run_id) if keep_runs else None
         self._warnings: tuple[str, ...] = ()
 
-    def add(self, report: PartReport) -> None:
-        """Keep the part's batches."""
-        if self._writer is None or not report.batches:
+    def add(self, batches: Iterable[BatchRecord]) -> None:
+        """Keep these batches."""
+        if self._writer is None:
             return
         try:
-            self._writer.add(report.batches)
+            self._writer.add(batches)
         except DataError as error:
             self._give_up(error)
 

@@ -145,8 +145,7 @@ class _OpenFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._state = _state(path)
-        # A clock that ticks once a second shows no second change in that second: then the footer is looked at again.
-        self._young = time.time_ns() - max(self._state[-2:]) < _COARSEST_CLOCK_NS
+        self._young = self._was_changed_just_now()
         self._version = self._read_version()
         # Not memory-mapped: a file that is cut short under a map kills the process with SIGBUS.
         self._parquet = pq.ParquetFile(path, page_checksum_verification=True)
@@ -154,7 +153,13 @@ class _OpenFile:
 
     def changed(self) -> bool:
         """Whether the path leads to something else than what was opened."""
-        return _state(self.path) != self._state or (self._young and self._read_version() != self._version)
+        if _state(self.path) != self._state:
+            return True
+        if not self._young:
+            return False
+        # A clock that ticks once a second shows no second change in that second: the footer is looked at until it's over.
+        self._young = self._was_changed_just_now()
+        return self._read_version() != self._version
 
     def read(self, part: Part, columns: Sequence[str]) -> pa.Table:
         """As `Reader.read`, with the errors of Arrow and of the operating system."""
@@ -171,6 +176,9 @@ class _OpenFile:
     def _check_planned(self, part: Part) -> None:
         if self.changed() or _fingerprint(self._version, (part.first_group, part.last_group)) != part.fingerprint:
             raise UnreadableError(f"{part.source}: was changed while the run was reading it; run again when it is complete")
+
+    def _was_changed_just_now(self) -> bool:
+        return time.time_ns() - max(self._state[-2:]) < _COARSEST_CLOCK_NS
 
     def _read_version(self) -> str:
         with self.path.open("rb") as file:

@@ -17,7 +17,7 @@ def main(location: str, job: str, run_id: str, parts: int) -> None:
         ledger.register(definition(job), now=1.0, next_expected_at=None)
         ledger.start_run(run_start(run_id, job), next_expected_at=None)
         for number in range(parts):
-            ledger.add_part(run_id, job, part(f"{run_id}-{number}.parquet", rows=10, latencies=(0.001, 0.02)))
+            ledger.add_parts(run_id, job, [part(f"{run_id}-{number}.parquet", rows=10, latencies=(0.001, 0.02))])
             print(number + 1, flush=True)  # noqa: T201  the test reads it
 
 

@@ -68,7 +68,7 @@ def run_of_night(
     report = change(replace(finished(run_id, job, parts=parts, started_at=night_start(day)), logical_date=day))
     ledger.start_run(replace(run_start(run_id, job, report.started_at), logical_date=day), next_expected_at=None)
     for one in parts:
-        ledger.add_part(run_id, job, one)
+        ledger.add_parts(run_id, job, [one])
     ledger.finish_run(report)
     return report
 
@@ -165,7 +165,7 @@ def running(ledger: Ledger, job: str = "busy") -> Iterator[None]:
         )
     with ledger.lock("run", job):
         ledger.start_run(replace(run_start("run-0", job, NOW - 9000), logical_date=TONIGHT), next_expected_at=None)
-        ledger.add_part("run-0", job, part("b-0-0.parquet", rows=34_000))
+        ledger.add_parts("run-0", job, [part("b-0-0.parquet", rows=34_000)])
         yield
 
 

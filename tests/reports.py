@@ -155,7 +155,7 @@ def one_run(ledger: Ledger, report: RunReport, parts: tuple[PartReport, ...]) ->
     """Take a run through the ledger, from start to finish."""
     ledger.start_run(run_start(report.run_id, report.job, report.started_at), next_expected_at=None)
     for one in parts:
-        ledger.add_part(report.run_id, report.job, one)
+        ledger.add_parts(report.run_id, report.job, [one])
     ledger.finish_run(report)
 
 

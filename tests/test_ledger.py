@@ -86,7 +86,7 @@ def test_a_run_from_start_to_finish(ledger: Ledger) -> None:
     ledger.set_model("run-1", MODEL)
     reports = (part("a.parquet", rows=70, rejected={Reason.NULL: 30}), part("b.parquet", rows=5))
     for report in reports:
-        ledger.add_part("run-1", JOB, report)
+        ledger.add_parts("run-1", JOB, [report])
     running = ledger.state(JOB).running
     assert running is not None
     assert (running.rows_read, running.rows_scored, running.rows_rejected) == (105, 75, 30)
@@ -120,7 +120,7 @@ def test_stage_seconds_are_counted_once(ledger: Ledger) -> None:
 def test_a_latency_on_a_bound_is_in_its_bucket(ledger: Ledger) -> None:
     """As Prometheus has it: `le` is less or equal."""
     registered(ledger).start_run(run_start(), next_expected_at=None)
-    ledger.add_part("run-1", JOB, part(latencies=(0.0001, 0.00010001, 30.5, 31.0)))
+    ledger.add_parts("run-1", JOB, [part(latencies=(0.0001, 0.00010001, 30.5, 31.0))])
     counters = ledger.state(JOB).counters
     filled = {labels[0]: value for (name, labels), value in counters.items() if name == BUCKET and value}
     assert filled == {"0": 1, "1": 1, "16": 1, "17": 1}
@@ -130,7 +130,7 @@ def test_a_latency_on_a_bound_is_in_its_bucket(ledger: Ledger) -> None:
 def test_a_part_that_was_rejected_whole_is_not_committed(ledger: Ledger) -> None:
     """Its rows count as rejected, and the next run tries it again."""
     registered(ledger).start_run(run_start(), next_expected_at=None)
-    ledger.add_part("run-1", JOB, part(rows=0, rejected={Reason.UNREADABLE: 50}, latencies=(), error="truncated"))
+    ledger.add_parts("run-1", JOB, [part(rows=0, rejected={Reason.UNREADABLE: 50}, latencies=(), error="truncated")])
     assert ledger.committed_parts(JOB, "/scored") == {}
     assert ledger.state(JOB).counters[names.ROWS_REJECTED.name, ("unreadable",)] == 50
 
@@ -138,8 +138,8 @@ def test_a_part_that_was_rejected_whole_is_not_committed(ledger: Ledger) -> None
 def test_a_part_scored_again_replaces_its_record_and_counts_again(ledger: Ledger) -> None:
     """One record for one output; the rows were scored twice."""
     registered(ledger).start_run(run_start(), next_expected_at=None)
-    ledger.add_part("run-1", JOB, part())
-    ledger.add_part("run-1", JOB, replace(part(), fingerprint="new"))
+    ledger.add_parts("run-1", JOB, [part()])
+    ledger.add_parts("run-1", JOB, [replace(part(), fingerprint="new")])
     (committed,) = ledger.committed_parts(JOB, "/scored").values()
     assert committed.fingerprint == "new"
     assert ledger.state(JOB).counters[REQUESTS] == 200
@@ -185,7 +185,7 @@ def test_a_run_whose_process_died_is_failed_with_its_rows(ledger: Ledger) -> Non
     """What it had committed stays counted, in the run too."""
     registered(ledger).start_run(run_start(started_at=100.0), next_expected_at=None)
     ledger.set_model("run-1", MODEL)
-    ledger.add_part("run-1", JOB, part(rows=7, rejected={Reason.NAN: 2}))
+    ledger.add_parts("run-1", JOB, [part(rows=7, rejected={Reason.NAN: 2})])
     assert ledger.fail_dead_runs(JOB, now=160.0, reason="killed") == ("run-1",)
     assert ledger.fail_dead_runs(JOB, now=170.0, reason="killed") == ()
     state = ledger.state(JOB)
@@ -205,7 +205,7 @@ def test_a_run_that_ended_takes_nothing_more(ledger: Ledger) -> None:
     with pytest.raises(LedgerError, match="'run-1' of job 'digits' has ended already"):
         ledger.finish_run(finished())
     with pytest.raises(LedgerError, match="has ended already"):
-        ledger.add_part("run-1", JOB, part())
+        ledger.add_parts("run-1", JOB, [part()])
     with pytest.raises(LedgerError, match="in the ledger already"):
         ledger.start_run(run_start(), next_expected_at=None)
     assert ledger.state(JOB) == before
@@ -236,7 +236,7 @@ def test_committed_parts_are_those_of_the_folder(ledger: Ledger) -> None:
         "eu/a.parquet": "/scored/date=1/eu/a.parquet",
         "b.parquet": "/scored/date=10/b.parquet",
     }.items():
-        ledger.add_part("run-1", JOB, replace(part(name), output=output))
+        ledger.add_parts("run-1", JOB, [replace(part(name), output=output)])
     assert set(ledger.committed_parts(JOB, "/scored/date=1/")) == {"/scored/date=1/a.parquet", "/scored/date=1/eu/a.parquet"}
     assert ledger.committed_parts(JOB, "/scored") == {}
     ledger.drop_parts(JOB, ["/scored/date=1/a.parquet"])
@@ -333,7 +333,7 @@ def test_an_unknown_job_is_named_with_its_neighbours(ledger: Ledger) -> None:
         lambda: ledger.runs("digit"),
         lambda: ledger.forget("digit"),
         lambda: ledger.start_run(run_start(job="digit"), next_expected_at=None),
-        lambda: ledger.add_part("run-1", "digit", part()),
+        lambda: ledger.add_parts("run-1", "digit", [part()]),
         lambda: ledger.finish_run(finished(job="digit")),
         lambda: ledger.fail_dead_runs("digit", now=1.0, reason="killed"),
     ):

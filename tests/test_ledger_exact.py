@@ -47,7 +47,7 @@ def test_parts_in_any_order_give_the_same_counters(reports: list[PartReport], se
             registered(ledger).start_run(run_start(), next_expected_at=None)
             states = [ledger.state(JOB)]
             for report in ordered:
-                ledger.add_part("run-1", JOB, report)
+                ledger.add_parts("run-1", JOB, [report])
                 states.append(ledger.state(JOB))
             for earlier, later in pairwise(states):
                 assert later.sequence == earlier.sequence + 1
@@ -56,6 +56,24 @@ def test_parts_in_any_order_give_the_same_counters(reports: list[PartReport], se
 
     shuffled = random.Random(seed).sample(reports, len(reports))  # noqa: S311  an order, not a secret
     assert totals(reports) == totals(shuffled)
+
+
+@settings(max_examples=15, deadline=None)
+@given(reports=st.lists(PARTS, max_size=8))
+def test_parts_together_count_as_they_do_one_by_one(reports: list[PartReport]) -> None:
+    """One transaction for all of them is one revision, with the same counters, rows so far and committed parts."""
+
+    def found(groups: list[list[PartReport]]) -> object:
+        with TemporaryDirectory() as folder, Ledger.open(Path(folder) / "ledger.db") as ledger:
+            registered(ledger).start_run(run_start(), next_expected_at=None)
+            before = ledger.state(JOB).sequence
+            for group in groups:
+                ledger.add_parts("run-1", JOB, group)
+            state = ledger.state(JOB)
+            assert state.sequence == before + len(groups)
+            return state.counters, state.running, ledger.committed_parts(JOB, "/scored")
+
+    assert found([reports]) == found([[report] for report in reports])
 
 
 def writer(location: Path, job: str, run_id: str, parts: int) -> subprocess.Popen[str]:
@@ -79,7 +97,7 @@ def test_threads_share_one_ledger(ledger: Ledger) -> None:
     """Workers commit their parts from wherever they are."""
     registered(ledger).start_run(run_start(), next_expected_at=None)
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda number: ledger.add_part("run-1", JOB, part(f"{number}.parquet")), range(100)))
+        list(pool.map(lambda number: ledger.add_parts("run-1", JOB, [part(f"{number}.parquet")]), range(100)))
     assert ledger.state(JOB).counters[REQUESTS] == 100 * 100
 
 

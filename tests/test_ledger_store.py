@@ -24,7 +24,7 @@ BUCKET = f"{names.BATCH_LATENCY.name}_bucket"
 
 def add_parts(ledger: Ledger, count: int) -> None:
     for number in range(count):
-        ledger.add_part("run-1", JOB, part(f"{number}.parquet"))
+        ledger.add_parts("run-1", JOB, [part(f"{number}.parquet")])
 
 
 def registered(ledger: Ledger) -> Ledger:
@@ -114,7 +114,7 @@ def test_a_full_disk_loses_nothing_that_was_committed(ledger: Ledger) -> None:
     committed = len(ledger.committed_parts(JOB, "/scored"))
     assert committed > 0
     assert ledger.state(JOB).counters[REQUESTS] == 100 * committed
-    ledger.add_part("run-1", JOB, part("last.parquet"))
+    ledger.add_parts("run-1", JOB, [part("last.parquet")])
     assert ledger.state(JOB).counters[REQUESTS] == 100 * (committed + 1)
 
 
@@ -153,7 +153,7 @@ def test_what_cannot_be_read_back_is_not_written(ledger: Ledger) -> None:
     with pytest.raises(LedgerError, match="report of run 'run-1' can't be written down"):
         ledger.finish_run(replace(finished(), elapsed_seconds=float("nan")))
     with pytest.raises(LedgerError, match="not UTF-8"):
-        ledger.add_part("run-1", JOB, replace(part(), source="/data/\udcff.parquet"))
+        ledger.add_parts("run-1", JOB, [replace(part(), source="/data/\udcff.parquet")])
     assert ledger.state(JOB) == before
 
 

@@ -43,7 +43,7 @@ def test_a_revision_changes_with_whatever_the_state_tells(ledger: Ledger) -> Non
     look()
     ledger.start_run(run_start(), next_expected_at=5.0)
     look()
-    ledger.add_part("run-1", "digits", part())
+    ledger.add_parts("run-1", "digits", [part()])
     look()
     ledger.finish_run(finished(parts=(part(),)))
     look()

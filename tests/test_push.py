@@ -133,7 +133,7 @@ def test_a_run_in_progress_is_pushed_from_the_side(ledger: Ledger, pushgateway: 
     ledger.start_run(run_start(), next_expected_at=None)
     pusher = Pusher(ledger.location, JOB, every_seconds=0.05)
     pusher.start()
-    ledger.add_part("run-1", JOB, part(rows=123))
+    ledger.add_parts("run-1", JOB, [part(rows=123)])
     poll(lambda: scraped(prometheus, 'batch_run_rows{job="digits",disposition="scored"}') == {(): "123"})
     pusher.stop()
     assert pusher.pushes > 0
@@ -149,7 +149,7 @@ def test_a_gateway_that_hangs_holds_nobody_up(ledger: Ledger) -> None:
         pusher.start()
         poll(lambda: server.requests)
         for number in range(20):
-            ledger.add_part("run-1", JOB, part(f"{number}.parquet"))
+            ledger.add_parts("run-1", JOB, [part(f"{number}.parquet")])
         pusher.stop(wait_seconds=0.1)
         assert pusher._thread.is_alive()  # the push still hangs, and nobody waits for it
         assert len(ledger.committed_parts(JOB, "/scored")) == 20

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
@@ -43,10 +44,10 @@ def ids(job: TinyJob) -> list[str]:
 def die_before_commit(monkeypatch: pytest.MonkeyPatch) -> None:
     """The ledger is out of reach from the first commit on: what was renamed stays uncommitted, as after a SIGKILL there."""
 
-    def lost(_ledger: Ledger, _run_id: str, _job: str, _report: PartReport) -> None:
+    def lost(_ledger: Ledger, _run_id: str, _job: str, _reports: Sequence[PartReport]) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Ledger, "add_part", lost)
+    monkeypatch.setattr(Ledger, "add_parts", lost)
 
 
 def test_a_model_that_is_rolled_back_after_a_crash_scores_again(

@@ -129,17 +129,17 @@ class Ledger:
         with self._store.write() as connection:
             jobs.raise_sequence(connection, runs.set_model(connection, run_id, model))
 
-    def add_part(self, run_id: str, job: str, report: PartReport) -> None:
-        """Add a part to the counters and to the run's rows so far, and (without `error`) record it as committed.
+    def add_parts(self, run_id: str, job: str, reports: Sequence[PartReport]) -> None:
+        """Add parts to the counters and to the run's rows so far, and (those without `error`) record them as committed.
 
-        A part that was committed before is replaced; its rows were scored again, so they count again.
+        A part that was committed before is replaced; its rows were scored again, so they count again. Many cost little more
+        than one.
         """
         with self._store.write() as connection:
             jobs.raise_sequence(connection, job)
-            runs.add_part(connection, run_id, job, report)
-            counters.add(connection, job, counters.of_part(report))
-            if report.error is None:
-                parts.commit(connection, run_id, job, report)
+            runs.add_parts(connection, run_id, job, reports)
+            counters.add(connection, job, counters.of_parts(reports))
+            parts.commit(connection, run_id, job, [report for report in reports if report.error is None])
 
     def finish_run(self, report: RunReport) -> None:
         """Record how a run ended: outcome, holdouts and their seconds join the counters; the rest the parts have added."""

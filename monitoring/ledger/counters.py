@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import Connection, select
 
@@ -45,19 +45,20 @@ def zeros(definition: JobDefinition) -> dict[Key, int]:
     return dict.fromkeys(keys, 0)
 
 
-def of_part(report: PartReport) -> dict[Key, int]:
-    """What one part adds: rows, batches, rejections, stage seconds and the histogram of batch latencies."""
+def of_parts(reports: Sequence[PartReport]) -> dict[Key, int]:
+    """What parts add: rows, batches, rejections, stage seconds and the histogram of batch latencies."""
     tally: Counter[Key] = Counter()
-    tally[names.REQUESTS.name, ()] += report.rows_scored
-    tally[names.BATCHES.name, ()] += len(report.batches)
-    for reason, rows in report.rows_rejected.items():
-        tally[names.ROWS_REJECTED.name, (reason,)] += rows
-    for stage, seconds in report.stage_seconds.items():
-        tally[names.STAGE_SECONDS.name, (stage,)] += nanoseconds(seconds)
-    for batch in report.batches:
-        bound = _BOUNDS[bisect_left(_BOUNDS, batch.latency_seconds)]
-        tally[BUCKET, (repr(bound),)] += 1
-        tally[SUM, ()] += nanoseconds(batch.latency_seconds)
+    for report in reports:
+        tally[names.REQUESTS.name, ()] += report.rows_scored
+        tally[names.BATCHES.name, ()] += len(report.batches)
+        for reason, rows in report.rows_rejected.items():
+            tally[names.ROWS_REJECTED.name, (reason,)] += rows
+        for stage, seconds in report.stage_seconds.items():
+            tally[names.STAGE_SECONDS.name, (stage,)] += nanoseconds(seconds)
+        latencies = [batch.latency_seconds for batch in report.batches]
+        tally[SUM, ()] += sum(map(nanoseconds, latencies))
+        for place, batches in Counter(bisect_left(_BOUNDS, seconds) for seconds in latencies).items():
+            tally[BUCKET, (repr(_BOUNDS[place]),)] += batches
     return dict(tally)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from os.path import dirname, normpath
 
 from sqlalchemy import Connection, delete, select
@@ -16,12 +16,13 @@ _parts = schema.parts
 _FIELDS = ("name", "source", "output", "fingerprint", "model", "rows_scored")
 
 
-def commit(connection: Connection, run_id: str, job: str, report: PartReport) -> None:
-    """Record a part, in place of what was recorded for the same output."""
-    values = {field: getattr(report, field) for field in _FIELDS}
-    values |= {"job": job, "run_id": run_id, "folder": _folder(report)}
+def commit(connection: Connection, run_id: str, job: str, reports: Sequence[PartReport]) -> None:
+    """Record parts, in place of what was recorded for the same outputs."""
+    known = {"job": job, "run_id": run_id}
+    values = [known | {"folder": _folder(one)} | {field: getattr(one, field) for field in _FIELDS} for one in reports]
     replaced = tuple(column.name for column in _parts.columns if not column.primary_key)
-    connection.execute(upsert(_parts, replace=replaced), values)
+    if values:
+        connection.execute(upsert(_parts, replace=replaced), values)
 
 
 def committed(connection: Connection, job: str, folder: str) -> dict[str, CommittedPart]:

@@ -74,17 +74,19 @@ def set_model(connection: Connection, run_id: str, model: ModelReport) -> str:
     return job
 
 
-def add_part(connection: Connection, run_id: str, job: str, report: PartReport) -> None:
-    """Add a part to the run's rows so far. Raises `LedgerError` when the run isn't in progress."""
+def add_parts(connection: Connection, run_id: str, job: str, reports: Sequence[PartReport]) -> None:
+    """Add parts to the run's rows so far. Raises `LedgerError` when the run isn't in progress."""
     found = in_progress(connection, run_id, job)
-    rejected = Counter(records.REJECTED.validate_json(found.rejected)) + Counter(report.rows_rejected)
+    rejected = Counter(records.REJECTED.validate_json(found.rejected))
     stages = Counter(records.STAGES.validate_json(found.stages))
-    stages.update({stage: nanoseconds(seconds) for stage, seconds in report.stage_seconds.items()})
+    for report in reports:
+        rejected.update(report.rows_rejected)
+        stages.update({stage: nanoseconds(seconds) for stage, seconds in report.stage_seconds.items()})
     values = {
-        "parts_done": found.parts_done + (report.error is None),
-        "batches": found.batches + len(report.batches),
-        "rows_read": found.rows_read + report.rows_read,
-        "rows_scored": found.rows_scored + report.rows_scored,
+        "parts_done": found.parts_done + sum(report.error is None for report in reports),
+        "batches": found.batches + sum(len(report.batches) for report in reports),
+        "rows_read": found.rows_read + sum(report.rows_read for report in reports),
+        "rows_scored": found.rows_scored + sum(report.rows_scored for report in reports),
         "rejected": records.REJECTED.dump_json(dict(rejected)).decode(),
         "stages": records.STAGES.dump_json(dict(stages)).decode(),
     }

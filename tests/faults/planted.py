@@ -64,20 +64,19 @@ def counters_in_memory() -> None:
     finish = Ledger.finish_run
     memory: Counter[Any] = Counter()
 
-    def add_part(ledger: Ledger, run_id: str, job: str, report: PartReport) -> None:
+    def add_parts(ledger: Ledger, run_id: str, job: str, reports: Sequence[PartReport]) -> None:
         with ledger._store.write() as connection:
             jobs.raise_sequence(connection, job)
-            runs.add_part(connection, run_id, job, report)
-            if report.error is None:
-                parts.commit(connection, run_id, job, report)
-        memory.update(counters.of_part(report))
+            runs.add_parts(connection, run_id, job, reports)
+            parts.commit(connection, run_id, job, reports)
+        memory.update(counters.of_parts(reports))
 
     def finish_run(ledger: Ledger, report: RunReport) -> None:
         with ledger._store.write() as connection:
             counters.add(connection, report.job, memory)
         finish(ledger, report)
 
-    _patch.setattr(Ledger, "add_part", add_part)
+    _patch.setattr(Ledger, "add_parts", add_parts)
     _patch.setattr(Ledger, "finish_run", finish_run)
 
 
