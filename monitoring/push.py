@@ -51,9 +51,9 @@ def deliver(
     try:
         with _alone(ledger, job, seconds):
             state, at = ledger.state(job), clock()
-            destinations = _send(state, at, credentials, end)
+            destinations = _send(ledger, state, at, credentials, end)
             if destinations:
-                group_now = _replace_group(state, credentials, end)
+                group_now = _replace_group(ledger, state, credentials, end)
                 ledger.mark_pushed(job, sequence=state.sequence, at=at, group=group_now)
             return Delivery(job, state.sequence, at, destinations)
     except PushError as error:
@@ -72,7 +72,8 @@ def forget(ledger: Ledger, job: str, *, credentials: Credentials | None = None, 
     end = time.monotonic() + seconds
     with _alone(ledger, job, seconds):
         if destination.gateway:
-            _gateway(destination, credentials).delete(group(job, destination), deadline_seconds=end - time.monotonic())
+            gateway = _gateway(destination, credentials)
+            _delete(ledger, gateway, PushedGroup(gateway.url, group(job, destination)), end)
         if destination.textfile:
             textfile.remove(destination.textfile, job)
         ledger.forget(job)
@@ -100,7 +101,7 @@ def _alone(ledger: Ledger, job: str, wait_seconds: float) -> Iterator[None]:
         yield
 
 
-def _send(state: JobState, at: float, credentials: Credentials | None, end: float) -> tuple[str, ...]:
+def _send(ledger: Ledger, state: JobState, at: float, credentials: Credentials | None, end: float) -> tuple[str, ...]:
     """To each destination, whatever becomes of the other. Raises one `PushError` with all that went wrong."""
     destination, job = state.definition.destination, state.definition.job
     labels = group(job, destination)
@@ -114,6 +115,7 @@ def _send(state: JobState, at: float, credentials: Credentials | None, end: floa
     try:
         if destination.gateway:
             gateway = _gateway(destination, credentials)
+            ledger.note_push(job, PushedGroup(gateway.url, labels), ca_file=destination.ca_file, at=at)
             gateway.put(labels, exposition.render(state, pushed_at=at), deadline_seconds=end - time.monotonic())
             sent.append(gateway.url)
     except PushError as error:
@@ -124,7 +126,7 @@ def _send(state: JobState, at: float, credentials: Credentials | None, end: floa
     return tuple(sent)
 
 
-def _replace_group(state: JobState, credentials: Credentials | None, end: float) -> PushedGroup | None:
+def _replace_group(ledger: Ledger, state: JobState, credentials: Credentials | None, end: float) -> PushedGroup | None:
     """The group that holds the state now; the one that held it before is deleted if its labels were others.
 
     Or `sum` over the job's counters would count twice. A group on another gateway is left alone: that gateway may be gone.
@@ -135,8 +137,13 @@ def _replace_group(state: JobState, credentials: Credentials | None, end: float)
     gateway = _gateway(destination, credentials)
     now = PushedGroup(gateway.url, group(state.definition.job, destination))
     if before is not None and before.gateway == now.gateway and before.labels != now.labels:
-        gateway.delete(before.labels, deadline_seconds=end - time.monotonic())
+        _delete(ledger, gateway, before, end)
     return now
+
+
+def _delete(ledger: Ledger, gateway: Gateway, pushed: PushedGroup, end: float) -> None:
+    gateway.delete(pushed.labels, deadline_seconds=end - time.monotonic())
+    ledger.drop_group(pushed)
 
 
 def _gateway(destination: Destination, credentials: Credentials | None) -> Gateway:

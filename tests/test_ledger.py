@@ -135,6 +135,19 @@ def test_a_part_that_was_rejected_whole_is_not_committed(ledger: Ledger) -> None
     assert ledger.state(JOB).counters[names.ROWS_REJECTED.name, ("unreadable",)] == 50
 
 
+def test_parts_are_added_all_or_none(ledger: Ledger) -> None:
+    """One that can't be recorded keeps the others out; a part that was rejected whole is counted, not committed."""
+    registered(ledger).start_run(run_start(), next_expected_at=None)
+    before = ledger.state(JOB)
+    with pytest.raises(LedgerError, match="not UTF-8"):
+        ledger.add_parts("run-1", JOB, [part("a.parquet"), replace(part("b.parquet"), source="\udcff")])
+    assert ledger.state(JOB) == before
+    ledger.add_parts("run-1", JOB, [part("a.parquet"), part("b.parquet"), part("c.parquet", rows=0, error="cut short")])
+    state = ledger.state(JOB)
+    assert (state.sequence, state.counters[REQUESTS]) == (before.sequence + 1, 200)
+    assert set(ledger.committed_parts(JOB, "/scored")) == {"/scored/a.parquet", "/scored/b.parquet"}
+
+
 def test_a_part_scored_again_replaces_its_record_and_counts_again(ledger: Ledger) -> None:
     """One record for one output; the rows were scored twice."""
     registered(ledger).start_run(run_start(), next_expected_at=None)

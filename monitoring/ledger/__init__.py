@@ -1,6 +1,7 @@
 """The ledger: what every job has done, durable and exact, and the one source of what is pushed."""
 
 from monitoring.ledger.book import Ledger
+from monitoring.ledger.groups import GroupRecord
 from monitoring.ledger.locks import LockHeld
 from monitoring.ledger.records import CommittedPart, Revision, RunOutline, RunRecord, RunStart
 from monitoring.ledger.retrains import AlertId, Cause, InPlace, ModelId, RetrainOutcome, RetrainRecord
@@ -9,6 +10,7 @@ __all__ = [
     "AlertId",
     "Cause",
     "CommittedPart",
+    "GroupRecord",
     "InPlace",
     "Ledger",
     "LockHeld",

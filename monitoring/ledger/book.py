@@ -13,7 +13,8 @@ from sqlalchemy import Connection, update
 
 from monitoring import names
 from monitoring.filenames import of_job
-from monitoring.ledger import counters, jobs, locks, parts, records, retrains, runs, schema
+from monitoring.ledger import counters, groups, jobs, locks, parts, records, retrains, runs, schema, tunings
+from monitoring.ledger.groups import GroupRecord
 from monitoring.ledger.records import CommittedPart, Revision, RunOutline, RunRecord, RunStart
 from monitoring.ledger.retrains import InPlace, RetrainRecord
 from monitoring.ledger.store import Store
@@ -289,17 +290,47 @@ class Ledger:
         with self._store.read() as connection:
             return retrains.unfinished(connection, job)
 
-    # Pushes. Neither changes the state that is shown, so neither raises the sequence.
+    # Pushes. None changes the state that is shown, so none raises the sequence.
+
+    def note_push(self, job: str, group: PushedGroup, *, ca_file: str | None, at: float) -> None:
+        """Note that the job's state is about to be sent to this group: whatever comes of it, the group will be found again."""
+        with self._store.write() as connection:
+            jobs.row(connection, job)
+            groups.note(connection, job, group, ca_file=ca_file, at=at)
 
     def mark_pushed(self, job: str, *, sequence: int, at: float, group: PushedGroup | None = None) -> None:
         """Note that this revision of the job's state was delivered, and which group of which gateway holds it."""
         with self._store.write() as connection:
             jobs.mark_pushed(connection, job, sequence=sequence, at=at, group=group)
+            if group is not None:
+                groups.arrived(connection, group, at=at)
 
     def mark_push_failed(self, job: str, *, error: str, at: float) -> None:
         """Note why the job's state was not delivered; it stays owed."""
         with self._store.write() as connection:
             jobs.mark_push_failed(connection, job, error=error, at=at)
+
+    def pushed_groups(self) -> tuple[GroupRecord, ...]:
+        """Every group that anything was ever sent to, but for those that were deleted since; of forgotten jobs too."""
+        with self._store.read() as connection:
+            return groups.all_of(connection)
+
+    def drop_group(self, group: PushedGroup) -> None:
+        """Note that the group was deleted from its gateway."""
+        with self._store.write() as connection:
+            groups.drop(connection, group)
+
+    # What was measured.
+
+    def tuning(self, model: str, machine: str) -> str | None:
+        """What was found fastest for the model on that kind of machine, as it was kept; None: nothing was."""
+        with self._store.read() as connection:
+            return tunings.found(connection, model, machine)
+
+    def keep_tuning(self, model: str, machine: str, found: str, *, at: float) -> None:
+        """Keep what was found, in place of what was before; of more than 1,000 findings those measured first are let go."""
+        with self._store.write() as connection:
+            tunings.keep(connection, model, machine, found, at=at)
 
     def _finish(self, connection: Connection, report: RunReport) -> None:
         jobs.raise_sequence(connection, report.job)

@@ -7,10 +7,11 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from pydantic import TypeAdapter
 from sqlalchemy import Connection, select
 
 from monitoring import names
-from monitoring.ledger import schema
+from monitoring.ledger import records, schema
 from monitoring.ledger.retrains import RetrainOutcome
 from monitoring.ledger.store import upsert
 from monitoring.state import JobDefinition
@@ -23,6 +24,7 @@ NANOSECONDS = 1_000_000_000
 BUCKET = f"{names.BATCH_LATENCY.name}_bucket"
 SUM = f"{names.BATCH_LATENCY.name}_sum"
 _IN_NANOSECONDS = frozenset({names.STAGE_SECONDS.name, SUM})
+_LABELS = TypeAdapter(tuple[str, ...])
 _BOUNDS = (*names.LATENCY_BUCKETS, float("inf"))
 
 
@@ -97,7 +99,7 @@ def stored(connection: Connection, job: str) -> frozenset[Key]:
     """The counters that the job has, as `zeros` names them."""
     table = schema.counters
     found = connection.execute(select(table.c.name, table.c.labels).where(table.c.job == job))
-    return frozenset((name, tuple(json.loads(labels))) for name, labels in found)
+    return frozenset((name, _labels(text)) for name, text in found)
 
 
 def load(connection: Connection, job: str) -> dict[Key, float]:
@@ -108,7 +110,16 @@ def load(connection: Connection, job: str) -> dict[Key, float]:
     table = schema.counters
     found: Counter[Key] = Counter()
     for name, text, value in connection.execute(select(table.c.name, table.c.labels, table.c.value).where(table.c.job == job)):
-        labels = tuple(json.loads(text))
-        key = (name, (str(bisect_left(_BOUNDS, float(labels[0]))),)) if name == BUCKET else (name, labels)
+        labels = _labels(text)
+        key = (name, (records.parsed(_bucket, labels, f"the labels {text!r} of {name}"),)) if name == BUCKET else (name, labels)
         found[key] += value
     return {key: value / NANOSECONDS if key[0] in _IN_NANOSECONDS else value for key, value in found.items()}
+
+
+def _labels(text: str) -> tuple[str, ...]:
+    return records.read(_LABELS, text, "the labels of a counter")
+
+
+def _bucket(labels: tuple[str, ...]) -> str:
+    """The index of the bucket that these labels, its bound, name today."""
+    return str(bisect_left(_BOUNDS, float(labels[0])))

@@ -103,7 +103,8 @@ def keep_quality(connection: Connection, job: str, holdout: HoldoutReport, *, lo
     table = schema.quality
     query = select(table.c.logical_date).where(table.c.job == job, table.c.holdout == holdout.name)
     known = connection.execute(query).scalar()
-    if known is not None and logical_date < date.fromisoformat(known) <= today:
+    day = None if known is None else records.day(known, f"the day of job {job!r}'s figures on holdout {holdout.name!r}")
+    if day is not None and logical_date < day <= today:
         return
     text = records.written(records.HOLDOUT, holdout, f"job {job!r}: the report on holdout {holdout.name!r}")
     statement = upsert(table, replace=("logical_date", "report"))

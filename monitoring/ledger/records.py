@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from monitoring.ledger.schema import Damaged
 from monitoring.state import JobDefinition, PushedGroup
 from pipelines.errors import LedgerError
 from pipelines.report import HoldoutReport, ModelReport, Outcome, Reason, RunReport, Stage, Trigger
@@ -111,3 +113,16 @@ def read(adapter: TypeAdapter[T], text: str, what: str) -> T:
     except ValidationError as error:
         message = f"{what} can't be read back from the ledger (was it edited, or written by another version?): {error}"
         raise LedgerError(message) from error
+
+
+def parsed(parse: Callable[[Any], T], value: object, what: str) -> T:
+    """What `parse` makes of a stored value. Raises `Damaged` naming `what` where it can't."""
+    try:
+        return parse(value)
+    except (ValueError, TypeError, LookupError) as error:
+        raise Damaged(f"{what} can't be understood: {error!r}") from error
+
+
+def day(text: str, what: str) -> date:
+    """The day of an ISO date. Raises `Damaged` naming `what` when it is none."""
+    return parsed(date.fromisoformat, text, what)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from datetime import date
 from typing import Any, Literal
 
 from sqlalchemy import Connection, Row, delete, insert, select, update
@@ -14,7 +13,7 @@ from monitoring.ledger.counters import NANOSECONDS, nanoseconds
 from monitoring.ledger.records import RunOutline, RunRecord, RunStart
 from monitoring.state import RunningRun
 from pipelines.errors import LedgerError
-from pipelines.report import ModelReport, Outcome, PartReport, RunReport, Trigger
+from pipelines.report import ModelReport, Outcome, PartReport, Reason, RunReport, Stage, Trigger
 
 _runs = schema.runs
 
@@ -77,8 +76,7 @@ def set_model(connection: Connection, run_id: str, model: ModelReport) -> str:
 def add_parts(connection: Connection, run_id: str, job: str, reports: Sequence[PartReport]) -> None:
     """Add parts to the run's rows so far. Raises `LedgerError` when the run isn't in progress."""
     found = in_progress(connection, run_id, job)
-    rejected = Counter(records.REJECTED.validate_json(found.rejected))
-    stages = Counter(records.STAGES.validate_json(found.stages))
+    rejected, stages = Counter(_rejected(found)), Counter(_stages(found))
     for report in reports:
         rejected.update(report.rows_rejected)
         stages.update({stage: nanoseconds(seconds) for stage, seconds in report.stage_seconds.items()})
@@ -114,8 +112,8 @@ def _dead_report(row: Row[Any], *, now: float, reason: str) -> RunReport:
     return RunReport(
         run_id=row.run_id,
         job=row.job,
-        trigger=Trigger(row.trigger),
-        logical_date=date.fromisoformat(row.logical_date),
+        trigger=records.parsed(Trigger, row.trigger, f"the trigger of run {row.run_id!r}"),
+        logical_date=records.day(row.logical_date, f"the day of run {row.run_id!r}"),
         host=row.host,
         started_at=row.started_at,
         finished_at=max(now, row.started_at),
@@ -127,9 +125,9 @@ def _dead_report(row: Row[Any], *, now: float, reason: str) -> RunReport:
         parts_done=row.parts_done,
         rows_read=row.rows_read,
         rows_scored=row.rows_scored,
-        rows_rejected=records.REJECTED.validate_json(row.rejected),
+        rows_rejected=_rejected(row),
         batches=row.batches,
-        stage_seconds={stage: value / NANOSECONDS for stage, value in records.STAGES.validate_json(row.stages).items()},
+        stage_seconds={stage: value / NANOSECONDS for stage, value in _stages(row).items()},
     )
 
 
@@ -180,10 +178,7 @@ def outlines(connection: Connection, job: str, *, limit: int) -> tuple[RunOutlin
     """See `Ledger.outlines`."""
     columns = (_runs.c.outcome, _runs.c.started_at, _runs.c.rows_scored)
     query = select(*columns).where(_runs.c.job == job).order_by(_runs.c.ordinal.desc()).limit(limit)
-    return tuple(
-        RunOutline(None if outcome is None else Outcome(outcome), started_at, rows)
-        for outcome, started_at, rows in connection.execute(query)
-    )
+    return tuple(RunOutline(_outcome(outcome), started_at, rows) for outcome, started_at, rows in connection.execute(query))
 
 
 def prune(connection: Connection, job: str, *, keep: int, latest: str | None) -> None:
@@ -201,15 +196,27 @@ def _record(row: Row[Any]) -> RunRecord:
     return RunRecord(
         run_id=row.run_id,
         job=row.job,
-        trigger=Trigger(row.trigger),
-        logical_date=date.fromisoformat(row.logical_date),
+        trigger=records.parsed(Trigger, row.trigger, f"the trigger of run {row.run_id!r}"),
+        logical_date=records.day(row.logical_date, f"the day of run {row.run_id!r}"),
         host=row.host,
         pid=row.pid,
         started_at=row.started_at,
         finished_at=row.finished_at,
-        outcome=None if row.outcome is None else Outcome(row.outcome),
+        outcome=_outcome(row.outcome),
         rows_read=row.rows_read,
         rows_scored=row.rows_scored,
         rows_rejected=row.rows_read - row.rows_scored,
         report=None if row.report is None else records.read(records.RUN, row.report, f"the report of run {row.run_id!r}"),
     )
+
+
+def _outcome(text: str | None) -> Outcome | None:
+    return None if text is None else records.parsed(Outcome, text, "the outcome of a run")
+
+
+def _rejected(row: Row[Any]) -> dict[Reason, int]:
+    return records.read(records.REJECTED, row.rejected, f"the rejected rows of run {row.run_id!r}")
+
+
+def _stages(row: Row[Any]) -> dict[Stage, int]:
+    return records.read(records.STAGES, row.stages, f"the stages of run {row.run_id!r}")

@@ -15,7 +15,7 @@ from sqlalchemy.dialects.sqlite import Insert, insert
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
-from monitoring.ledger import schema
+from monitoring.ledger import schema, upgrades
 from pipelines.errors import LedgerError
 
 BUSY_SECONDS = 30.0
@@ -93,33 +93,34 @@ class Store:
                 f"ledger {self.location}: {error.object!r} is not UTF-8 text and can't be recorded; rename the file or job"
             )
             raise LedgerError(message) from error
-        except (ValueError, TypeError) as error:  # a value that nobody wrote so: a date that is none, a job without a name
+        except (schema.Damaged, UnicodeDecodeError) as error:  # SQLite quotes a damaged schema as it is
             raise LedgerError(f"ledger {self.location}: {_ADVICE['SQLITE_CORRUPT']} ({error})") from error
 
     def _prepare(self) -> None:
-        if self._version() is None:
-            self._create()
-        version = self._version()
-        if version != schema.VERSION:
+        with self.read() as connection:
+            version = self._version(connection)
+        if version is None or version < schema.VERSION:
+            version = self._bring_up_to_date()
+        if version > schema.VERSION:
             message = (
                 f"ledger {self.location} has schema version {version}, this batchgauge knows {schema.VERSION}; "
                 "upgrade batchgauge, or name another ledger with BATCHGAUGE_LEDGER"
             )
             raise LedgerError(message)
 
-    def _version(self) -> int | None:
+    def _version(self, connection: Connection) -> int | None:
         """The schema version, or None for an empty database. Raises `LedgerError` when the tables are somebody else's."""
-        with self.read() as connection:
-            tables = inspect(connection).get_table_names()
-            if not tables:
-                return None
-            if schema.ledger.name not in tables:
-                message = f"{self.location} is a database, but not a ledger; name another with BATCHGAUGE_LEDGER"
-                raise LedgerError(message)
-            version: int = connection.execute(select(schema.ledger.c.version)).scalar_one()
-            return version
+        tables = inspect(connection).get_table_names()
+        if not tables:
+            return None
+        if schema.ledger.name not in tables:
+            message = f"{self.location} is a database, but not a ledger; name another with BATCHGAUGE_LEDGER"
+            raise LedgerError(message)
+        version: int = connection.execute(select(schema.ledger.c.version)).scalar_one()
+        return version
 
-    def _create(self) -> None:
+    def _bring_up_to_date(self) -> int:
+        """Make the tables, or upgrade them, unless another process has by now. Returns the version that they have then."""
         # The switch to WAL is refused while anybody else looks at the file, whatever the busy timeout: one at a time.
         try:
             locks = self.folder / "locks"
@@ -128,10 +129,13 @@ class Store:
                 with self._explained():
                     _switch_to_wal(self._engine)
                 with self.write() as connection:
-                    if inspect(connection).get_table_names():
-                        return
-                    schema.metadata.create_all(connection)
-                    connection.execute(schema.ledger.insert().values(version=schema.VERSION))
+                    version = self._version(connection)
+                    if version is None:
+                        schema.metadata.create_all(connection)
+                        connection.execute(schema.ledger.insert().values(version=schema.VERSION))
+                        return schema.VERSION
+                    upgrades.upgrade(connection, found=version, wanted=schema.VERSION)
+                    return max(version, schema.VERSION)
         except Timeout as error:
             raise LedgerError(f"ledger {self.location}: {_ADVICE['SQLITE_BUSY']}") from error
         except OSError as error:

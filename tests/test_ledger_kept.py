@@ -1,0 +1,113 @@
+"""What the ledger keeps beside jobs and runs: groups that were pushed, and what was measured."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import pytest
+
+from monitoring.gateway import Gateway
+from monitoring.ledger import Ledger, counters, tunings
+from monitoring.push import deliver, forget
+from monitoring.servers import Server
+from monitoring.state import Destination, PushedGroup
+from pipelines.errors import LedgerError, PushError
+from tests.faults.server import FaultServer, answer
+from tests.reports import JOB, definition, finished, holdout, one_run, run_start
+
+
+def register(ledger: Ledger, destination: Destination, job: str = JOB) -> None:
+    ledger.register(definition(job, destination=destination), now=1.0, next_expected_at=None)
+
+
+def shown(ledger: Ledger) -> list[tuple[str, float, float | None]]:
+    return [(record.group.labels.get("env", ""), record.pushed_at, record.arrived_at) for record in ledger.pushed_groups()]
+
+
+def test_a_group_is_known_from_before_it_is_sent_until_it_was_deleted(ledger: Ledger, pushgateway: Server) -> None:
+    """Also when the gateway's answer was lost: the group may be there."""
+    with FaultServer(answer("503 Busy")) as down:
+        register(ledger, Destination(gateway=down.url, labels={"env": "a"}, timeout_seconds=0.2))
+        with pytest.raises(PushError):
+            deliver(ledger, JOB, clock=lambda: 5.0)
+        assert shown(ledger) == [("a", 5.0, None)]
+        lost = ledger.pushed_groups()[0].group
+    register(ledger, Destination(gateway=pushgateway.url, labels={"env": "b"}))
+    deliver(ledger, JOB, clock=lambda: 6.0)
+    assert ("b", 6.0, 6.0) in shown(ledger)
+    register(ledger, Destination(gateway=pushgateway.url, labels={"env": "c"}))
+    deliver(ledger, JOB, clock=lambda: 7.0)
+    assert sorted(shown(ledger)) == [("a", 5.0, None), ("c", 7.0, 7.0)]
+    forget(ledger, JOB)
+    assert [record.group for record in ledger.pushed_groups()] == [lost]
+    assert Gateway(pushgateway.url).groups() == ()
+    ledger.drop_group(lost)
+    assert ledger.pushed_groups() == ()
+
+
+def test_the_same_labels_in_another_order_are_the_same_group(ledger: Ledger) -> None:
+    """As they are for the gateway."""
+    register(ledger, Destination())
+    for at, labels in ((1.0, {"job": JOB, "a": "1", "b": "ü"}), (2.0, {"b": "ü", "job": JOB, "a": "1"})):
+        ledger.note_push(JOB, PushedGroup("http://gateway", labels), ca_file="/ca.pem", at=at)
+    (record,) = ledger.pushed_groups()
+    assert (record.pushed_at, record.arrived_at, record.ca_file, record.job) == (2.0, None, "/ca.pem", JOB)
+
+
+def test_a_tuning_is_kept_until_the_next(ledger: Ledger) -> None:
+    """For each model on each machine."""
+    assert ledger.tuning("m", "x") is None
+    ledger.keep_tuning("m", "x", '{"rows": 1}', at=1.0)
+    ledger.keep_tuning("m", "y", '{"rows": 2}', at=2.0)
+    ledger.keep_tuning("m", "x", '{"rows": 3}', at=3.0)
+    assert (ledger.tuning("m", "x"), ledger.tuning("m", "y"), ledger.tuning("n", "x")) == ('{"rows": 3}', '{"rows": 2}', None)
+
+
+def test_tunings_are_bounded(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those measured first are let go."""
+    monkeypatch.setattr(tunings, "KEPT", 3)
+    for number in (5, 1, 4, 2, 3):
+        ledger.keep_tuning(f"m{number}", "x", "{}", at=float(number))
+    assert [number for number in range(1, 6) if ledger.tuning(f"m{number}", "x")] == [3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE runs SET outcome = 'splendid'",
+        "UPDATE runs SET trigger = ''",
+        "UPDATE runs SET logical_date = '2026-13-01'",
+        "UPDATE runs SET rows_read = 'many'",
+        "UPDATE runs SET started_at = x'00'",
+        "UPDATE counters SET labels = '{}' WHERE name = 'inference_requests_total'",
+        "UPDATE counters SET labels = '[]' WHERE labels = '[\"inf\"]'",
+        "UPDATE counters SET value = 'x'",
+        "UPDATE quality SET logical_date = 'today'",
+        "UPDATE jobs SET sequence = 1.5",
+    ],
+)
+def test_a_value_that_nobody_wrote_is_damage(damage: str, ledger: Ledger) -> None:
+    """Said as such, with the file, by whoever reads it."""
+    register(ledger, Destination())
+    one_run(ledger, finished(), ())
+    ledger.start_run(run_start("run-2"), next_expected_at=None)
+    with sqlite3.connect(ledger.location) as connection:
+        connection.execute("INSERT OR IGNORE INTO quality VALUES ('digits', 'labelled', '2026-01-01', '{}')")
+        connection.execute(damage)
+    connection.close()
+    with pytest.raises(LedgerError, match=rf"{ledger.location}: it is damaged|can't be read back from the ledger"):
+        read_all(ledger)
+
+
+def read_all(ledger: Ledger) -> None:
+    ledger.runs(JOB)
+    ledger.state(JOB)
+    ledger.finish_run(finished("run-2", holdouts=(holdout(),)))
+
+
+def test_a_defect_of_ours_is_no_damage(ledger: Ledger) -> None:
+    """It shows as what it is, with its traceback; nothing was recorded."""
+    register(ledger, Destination())
+    with pytest.raises(ValueError, match="would fall"), ledger._store.write() as connection:
+        counters.add(connection, JOB, {("inference_requests_total", ()): -1})
+    assert ledger.state(JOB).counters["inference_requests_total", ()] == 0
