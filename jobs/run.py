@@ -62,9 +62,9 @@ def run(request: RunRequest, *, observer: Observer, cancellation: Cancellation) 
                     ledger.start_run(start, next_expected_at=next_expected_at, due_at=due_at)
                     report = _attempt(request, ledger, start, observer=observer, cancellation=cancellation)
                     ledger.finish_run(report)
-                    ledger.prune_runs(start.job, keep=spec.job.keep_runs)
         except LockHeld:
             report = _skip(ledger, start, due_at, reason=RUNNING)
+        ledger.prune_runs(start.job, keep=spec.job.keep_runs)
         observer.phase("pushing")
         return _deliver(ledger, report, environment)
 

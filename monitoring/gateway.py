@@ -37,13 +37,16 @@ Sleep = Callable[[float], Awaitable[None]]
 class Group:
     """A group on the gateway. `pushed_at` is the Unix time, by its clock, of its last accepted push (0: none was).
 
-    `sequence` is the revision of a job's state that it shows; None when it shows none, or isn't ours.
+    `sequence` is the revision of a job's state that it shows, `sent_at` when that was sent by its sender's clock (Unix time);
+    None when it shows none, or isn't ours. `families` are the names of all that it shows, the gateway's own included.
     """
 
     labels: Mapping[str, str]
     pushed_at: float
     last_push_successful: bool
     sequence: float | None = None
+    sent_at: float | None = None
+    families: frozenset[str] = frozenset()
 
 
 class _Answer(NamedTuple):
@@ -244,6 +247,8 @@ def _group(item: Any) -> Group:
         pushed_at=_value(item, "push_time_seconds") or 0.0,
         last_push_successful=bool(item["last_push_successful"]),
         sequence=_value(item, names.SEQUENCE.name),
+        sent_at=_value(item, names.PUSHED.name),
+        families=frozenset(item) - {"labels", "last_push_successful"},
     )
 
 

@@ -329,6 +329,17 @@ def test_a_retraining_that_ended_or_never_began_takes_nothing_more(ledger: Ledge
         ledger.finish_retrain(start)
 
 
+def test_retrainings_are_bounded(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What put a model in place isn't pushed out by what didn't; what is in progress stays."""
+    monkeypatch.setattr("monitoring.ledger.retrains.KEPT", 2)
+    registered(ledger).start_retrain(RetrainRecord("r0", JOB, Cause.HAND, DAY, "/m.pt2", 1.0))
+    for number, outcome in enumerate(["promoted", "promoted", "rolled_back", "failed", "refused", "failed", "failed"], 1):
+        record = RetrainRecord(f"r{number}", JOB, Cause.HAND, DAY, "/m.pt2", 1.0 + number)
+        ledger.start_retrain(record)
+        ledger.finish_retrain(replace(record, outcome=RetrainOutcome(outcome), finished_at=20.0))
+    assert [record.retrain_id for record in ledger.retrains(JOB, limit=None)] == ["r7", "r6", "r3", "r2", "r0"]
+
+
 def test_a_job_that_is_not_retrained_has_no_count_of_it(ledger: Ledger) -> None:
     """Until it gets the section: then zeros first."""
     ledger.register(replace(definition(), retrains=False), now=1.0, next_expected_at=None)

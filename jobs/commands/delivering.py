@@ -62,6 +62,27 @@ def forget(
     typer.echo(f"forgot {name!r}", err=True)
 
 
+def gc(
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would become of each group.")] = False,
+    json: Json = False,
+) -> None:
+    """Delete groups from gateways that this ledger has pushed, and that no job in it owns any more."""
+    from monitoring.leftovers import collect
+
+    environment = read_environment()
+    with open_ledger(environment) as ledger:
+        leftovers = collect(ledger, dry_run=dry_run, credentials=environment.credentials, ca_file=environment.ca_file)
+    if json:
+        printing.show_json([leftover.document() for leftover in leftovers])
+    else:
+        for leftover in leftovers:
+            typer.echo(leftover.sentence(dry_run=dry_run), err=leftover.error is not None)
+    for error in sorted({leftover.error for leftover in leftovers if leftover.error}):
+        typer.echo(f"error: {error}", err=True)
+    raise typer.Exit(FAILED if any(leftover.error for leftover in leftovers) else 0)
+
+
 def _show_pushes(pushes: list[Push], *, json: bool) -> None:
     if json:
         printing.show_json([push.document() for push in pushes])

@@ -95,6 +95,8 @@ def settle(ledger: Ledger, run: Run, code: int | None, *, spec: JobSpec | None, 
         reason = f"the run never began: {run.stopping or _how(run, code)}"
         expected = spec.next_expected(datetime.fromtimestamp(run.due_at, UTC)) if spec else None
         ledger.fail_unstarted_run(_unstarted(run, spec, reason), next_expected_at=expected, due_at=run.due_at)
+        if spec:
+            ledger.prune_runs(run.job, keep=spec.job.keep_runs)
         return End("failed", reason, recorded=True)
     record = _own(ledger, run)
     if record is None or record.outcome is None:

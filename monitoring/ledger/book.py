@@ -273,6 +273,7 @@ class Ledger:
             jobs.raise_sequence(connection, record.job)
             retrains.update_one(connection, record)
             counters.add(connection, record.job, counters.of_retrain(record.outcome))
+            retrains.prune(connection, record.job)
             if in_place is not None:
                 self._set_model(connection, record.job, in_place.model)
                 at = record.finished_at or record.started_at
@@ -316,9 +317,10 @@ class Ledger:
             return groups.all_of(connection)
 
     def drop_group(self, group: PushedGroup) -> None:
-        """Note that the group was deleted from its gateway."""
+        """Note that the group was deleted from its gateway, or is another's now: it is not looked for again."""
         with self._store.write() as connection:
             groups.drop(connection, group)
+            jobs.unset_group(connection, group)
 
     # What was measured.
 

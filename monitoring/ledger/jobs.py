@@ -160,6 +160,14 @@ def mark_pushed(connection: Connection, job: str, *, sequence: int, at: float, g
     connection.execute(update(_jobs).where(_jobs.c.job == job).values(values))
 
 
+def unset_group(connection: Connection, group: PushedGroup) -> None:
+    """Let no job think that its state is in this group."""
+    job = group.labels["job"]
+    text: str | None = connection.execute(select(_jobs.c.pushed_group).where(_jobs.c.job == job)).scalar()
+    if _pushed_group(job, text) == group:
+        connection.execute(update(_jobs).where(_jobs.c.job == job).values(pushed_group=None))
+
+
 def mark_push_failed(connection: Connection, job: str, *, error: str, at: float) -> None:
     """See `Ledger.mark_push_failed`."""
     connection.execute(update(_jobs).where(_jobs.c.job == job).values(push_error=error, push_failed_at=at))

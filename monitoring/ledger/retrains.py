@@ -8,13 +8,15 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from monitoring.ledger import records, schema
 from pipelines.errors import LedgerError
 from pipelines.report import HoldoutReport, ModelReport
 
 _retrains = schema.retrains
+KEPT = 1000
+"""Of each job, of those that put a model in place and of the others."""
 
 
 class RetrainOutcome(StrEnum):
@@ -129,6 +131,15 @@ def _findings(record: RetrainRecord) -> dict[str, Any]:
     for side, model in (("before", record.before), ("after", record.after)):
         values |= {f"{side}_version": model.version if model else None, f"{side}_sha256": model.sha256 if model else None}
     return values
+
+
+def prune(connection: Connection, job: str) -> None:
+    """Delete all but the newest; those that put a model in place are counted by themselves, since a rollback follows them."""
+    ended = (_retrains.c.job == job) & _retrains.c.outcome.is_not(None)
+    switched = _retrains.c.outcome.in_([RetrainOutcome.PROMOTED, RetrainOutcome.ROLLED_BACK])
+    for which in (switched, ~switched):
+        newest = select(_retrains.c.ordinal).where(ended, which).order_by(_retrains.c.ordinal.desc()).limit(KEPT)
+        connection.execute(delete(_retrains).where(ended, which, _retrains.c.ordinal.not_in(newest)))
 
 
 def history(connection: Connection, job: str, *, limit: int | None) -> tuple[RetrainRecord, ...]:
