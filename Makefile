@@ -13,10 +13,10 @@ SUITE ?= forky
 demo: $(HOME_DIR)/.ready $(HOME_DIR)/.tools  ## set up, then run the two example jobs over a month of nights
 	$(BIN)/python -m jobs.examples.demo
 
-test: $(HOME_DIR)/.ready $(HOME_DIR)/.tools $(HOME_DIR)/.browser  ## set up, then run the whole suite against real servers
+test: $(HOME_DIR)/.ready $(HOME_DIR)/.tools $(HOME_DIR)/.browser $(HOME_DIR)/.postgresql  ## set up, then run the whole suite against real servers
 	$(BIN)/python -m pytest
 
-test-next: $(HOME_DIR)/.ready $(HOME_DIR)/.tools-$(SUITE) $(HOME_DIR)/.browser  ## the same suite against Debian's newer servers
+test-next: $(HOME_DIR)/.ready $(HOME_DIR)/.tools-$(SUITE) $(HOME_DIR)/.browser $(HOME_DIR)/.postgresql  ## the same suite against Debian's newer servers
 	$(TOOLS)-$(SUITE)/root/usr/bin/prometheus --version
 	BATCHGAUGE_TOOLS=$(CURDIR)/$(TOOLS)-$(SUITE) $(BIN)/python -m pytest
 
@@ -63,6 +63,11 @@ $(HOME_DIR)/.tools: $(INSTALLER)
 $(HOME_DIR)/.browser: $(INSTALLER) | $(HOME_DIR)/.tools
 	@mkdir -p $(TOOLS)
 	@if $(PYTHON) -m monitoring.servers install $(TOOLS) chromium; then touch $@; fi
+
+# The database that may hold the ledger, likewise.
+$(HOME_DIR)/.postgresql: $(INSTALLER) | $(HOME_DIR)/.tools
+	@mkdir -p $(TOOLS)
+	@if $(PYTHON) -m monitoring.servers install $(TOOLS) postgresql; then touch $@; fi
 
 $(HOME_DIR)/.tools-$(SUITE): $(INSTALLER)
 	@mkdir -p $(TOOLS)-$(SUITE)

@@ -66,8 +66,8 @@ def _packages() -> Finding:
 
 
 def _ledger(environment: Environment) -> str:
-    with Ledger.open(environment.ledger) as ledger:
-        return f"{environment.ledger}, {len(ledger.jobs())} jobs"
+    with Ledger.open(environment.ledger, folder=environment.folder) as ledger:
+        return f"{ledger.location}, {len(ledger.jobs())} jobs"
 
 
 def _gateway(url: str | None, ca_file: str | None, environment: Environment) -> str:

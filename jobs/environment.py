@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from platformdirs import user_state_path
 
 from monitoring.gateway import Credentials, checked_url
 from monitoring.state import Destination
+from monitoring.urls import is_postgresql
 from pipelines.errors import PushError, SpecError
 
 PREFIX = "BATCHGAUGE_"
@@ -19,7 +20,8 @@ SCHEDULERS_OWN = frozenset({f"{PREFIX}ALERTS_TOKEN", f"{PREFIX}ALERTS_TOKEN_FILE
 SHORTEST_TOKEN = 16
 
 VARIABLES: dict[str, str] = {
-    "LEDGER": "Path of the ledger; default: `batchgauge/ledger.db` in the user's state directory.",
+    "LEDGER": "Path of the ledger, or its `postgresql://…`; default: `batchgauge/ledger.db` in the user's state directory.",
+    "STATE": "With PostgreSQL: folder for batch records and logs; default: `batchgauge` in the user's state directory.",
     "GATEWAY": "URL of the Pushgateway; overrides `push.gateway`. Empty: push nowhere.",
     "TEXTFILE": "Folder of node_exporter's textfile collector; overrides `push.textfile`.",
     "CA_FILE": "Certificate authority for the gateway, PEM; overrides `push.ca_file`.",
@@ -38,16 +40,26 @@ VARIABLES: dict[str, str] = {
 class Environment:
     """What the variables say; None where a variable is not set (or, for a secret, empty)."""
 
-    ledger: str
+    ledger: str = field(repr=False)  # it may have a password
     gateway: str | None
     textfile: str | None
     ca_file: str | None
     credentials: Credentials
+    state: str | None = None
 
     @property
-    def ledger_file(self) -> Path:
-        """The ledger's file, absolute; `~` is the home folder also where no shell has said so."""
+    def ledger_file(self) -> Path | None:
+        """The ledger's file, absolute (`~` is the home folder also where no shell has said so); None: it is in PostgreSQL."""
+        if is_postgresql(self.ledger):
+            return None
         return Path(self.ledger.removeprefix("sqlite:///")).expanduser().absolute()
+
+    @property
+    def folder(self) -> Path:
+        """Where files are kept that belong to the ledger. Raises `SpecError` when nobody has said so, and there is no home."""
+        if self.ledger_file is not None:
+            return self.ledger_file.parent
+        return Path(self.state).expanduser().absolute() if self.state else _state_path()
 
     def redirected(self, destination: Destination) -> Destination:
         """The destination as these facts change it; a variable that is set but empty means nowhere."""
@@ -71,8 +83,12 @@ def read(variables: Mapping[str, str]) -> Environment:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {near[0]}?" if near else f"; known: {', '.join(sorted(known))}"
             raise SpecError(f"environment variable {name}: unknown{hint}")
+    ledger, state = variables.get(f"{PREFIX}LEDGER") or _default_ledger(), variables.get(f"{PREFIX}STATE") or None
+    if state and not is_postgresql(ledger):
+        raise SpecError(f"environment variable {PREFIX}STATE: goes with a ledger in PostgreSQL; another keeps files beside it")
     return Environment(
-        ledger=variables.get(f"{PREFIX}LEDGER") or _default_ledger(),
+        ledger=ledger,
+        state=state,
         gateway=_gateway(variables.get(f"{PREFIX}GATEWAY")),
         textfile=variables.get(f"{PREFIX}TEXTFILE"),
         ca_file=variables.get(f"{PREFIX}CA_FILE"),
@@ -85,6 +101,13 @@ def _default_ledger() -> str:
         return str(user_state_path("batchgauge") / "ledger.db")
     except RuntimeError as error:  # a user without a home, as in many containers
         raise SpecError(f"this user has no home folder: set {PREFIX}LEDGER to a path for the ledger") from error
+
+
+def _state_path() -> Path:
+    try:
+        return user_state_path("batchgauge")
+    except RuntimeError as error:
+        raise SpecError(f"this user has no home folder: set {PREFIX}STATE to a folder for batch records and logs") from error
 
 
 def _gateway(url: str | None) -> str | None:

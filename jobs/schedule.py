@@ -21,7 +21,7 @@ def serve(settings: Settings, *, stream: TextIO, log_json: bool) -> None:
     Raises `LockHeld` when the ledger has a scheduler already, `SpecError` when it can't listen where it should.
     """
     log = Log(stream, as_json=log_json)
-    with Ledger.open(settings.environment.ledger) as ledger, ledger.scheduler_lock():
+    with Ledger.open(settings.environment.ledger, folder=settings.environment.folder) as ledger, ledger.scheduler_lock():
         daemon = Daemon(settings, ledger, log)
         with _signals(daemon), served(daemon, ledger, settings, log):
             daemon.run()

@@ -31,7 +31,7 @@ Say = Callable[[str], None]
 
 def default_folder(environment: Environment) -> Path:
     """The folder `stack` beside the ledger."""
-    return environment.ledger_file.parent / "stack"
+    return environment.folder / "stack"
 
 
 @dataclass(frozen=True, slots=True)

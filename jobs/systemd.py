@@ -185,7 +185,7 @@ def _escaped(byte: int, *, first: bool) -> str:
 def folders(spec: JobSpec, environment: Environment) -> list[Path]:
     """The folders that a run writes to: output, the ledger and what lies beside it, textfile."""
     textfile = spec.destination(environment).textfile
-    found = [_fixed(spec.output.path), environment.ledger_file.parent, *([Path(textfile).absolute()] if textfile else [])]
+    found = [_fixed(spec.output.path), environment.folder, *([Path(textfile).absolute()] if textfile else [])]
     return sorted(set(found))
 
 
@@ -222,7 +222,7 @@ def _run_service(spec: JobSpec, host: Host) -> str:
 
 
 def _push_service(specs: Iterable[JobSpec], host: Host) -> str:
-    ledger = host.environment.ledger_file.parent
+    ledger = host.environment.folder
     textfiles = {Path(folder) for spec in specs if (folder := spec.destination(host.environment).textfile)}
     return _service(
         "batchgauge, push what is owed", ["push", "--owed"], host, run=_PUSH_RUN, reads=[], writes=sorted({ledger, *textfiles})

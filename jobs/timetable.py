@@ -11,11 +11,12 @@ from zoneinfo import ZoneInfo
 from jobs import cron
 from jobs.environment import PREFIX, VARIABLES, Environment
 from jobs.spec import JobSpec
+from monitoring.urls import has_password
 from pipelines.errors import SpecError
 
 _LEDGER = f"{PREFIX}LEDGER"
 _SECRETS = frozenset(f"{PREFIX}{name}" for name in VARIABLES if f"{name}_FILE" in VARIABLES)
-_PATHS = frozenset(f"{PREFIX}{name}" for name in VARIABLES if name.endswith("FILE") or name in {"LEDGER", "TOOLS"})
+_PATHS = frozenset(f"{PREFIX}{name}" for name in VARIABLES if name.endswith("FILE") or name in {"STATE", "TOOLS"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,12 @@ def settings(variables: Mapping[str, str], environment: Environment) -> dict[str
 
     Raises `SpecError` for a secret: what these go into is read by more people than may know it.
     """
-    found: dict[str, str] = {_LEDGER: str(environment.ledger_file)}
+    if has_password(environment.ledger):
+        raise SpecError(
+            f"environment variable {_LEDGER}: its password is not written down for others to read; put it into ~/.pgpass "
+            "of the job's user, and leave it out of the URL"
+        )
+    found: dict[str, str] = {_LEDGER: str(environment.ledger_file or environment.ledger)}
     for name in sorted(f"{PREFIX}{known}" for known in VARIABLES):
         value = variables.get(name)
         if value is None or name == _LEDGER:

@@ -25,8 +25,11 @@ SERVERS = {
 }
 """Upstream's name of a program → the Debian package it is in."""
 
-BROWSER = "chromium"
+BROWSER, DATABASE = "chromium", "postgresql"
+WHAT = {"servers": SERVERS, BROWSER: {BROWSER: BROWSER}, DATABASE: {"postgres": "postgresql"}}
+"""What can be installed at once."""
 
+_VERSIONS = Path("/usr/lib/postgresql")  # Debian has several beside each other, and none on PATH
 _PROGRAMS = Path("root") / "usr" / "bin"
 _SUITE = "suite"  # the file that says which one a folder was filled from
 
@@ -44,21 +47,21 @@ def find(name: str, places: Sequence[Path | None]) -> Path:
     if found := _found(name, places):
         return found
     folders = [place for place in places if place is not None]
-    what = " chromium" if name == BROWSER else ""
+    what = next((f" {what}" for what, programs in WHAT.items() if name in programs and what != "servers"), "")
     raise MissingServer(
         f"{name} is not on PATH and not in {' or '.join(map(str, folders))};"
         f" install it: python -m monitoring.servers install {folders[0]}{what}"
     )
 
 
-def install(folder: Path, *, browser: bool = False, suite: str | None = None, say: Say = print) -> None:
-    """Unpack what is neither on PATH nor in the folder: the servers, or the browser instead.
+def install(folder: Path, *, what: str = "servers", suite: str | None = None, say: Say = print) -> None:
+    """Unpack what is neither on PATH nor in the folder: the servers, or the browser or PostgreSQL instead.
 
     With a `suite` PATH doesn't count, and the folder holds that suite's servers only.
     Raises `MissingServer` when they can't be had.
     """
     folder = folder.absolute()
-    packages = {BROWSER: BROWSER} if browser else SERVERS
+    packages = WHAT[what]
     places = [folder] if suite else [None, folder]
     try:
         _keep_to_suite(folder, suite)
@@ -97,8 +100,12 @@ def _found(name: str, places: Iterable[Path | None]) -> Path | None:
             if place is None:
                 if on_path := shutil.which(candidate):
                     return Path(on_path)
+                found = sorted(_VERSIONS.glob(f"*/bin/{candidate}"))
+                if found:
+                    return found[-1]
             else:
-                for file in (place / _PROGRAMS / candidate, place / candidate):
+                unpacked_ = sorted((place / "root").glob(f"usr/lib/postgresql/*/bin/{candidate}"))
+                for file in (place / _PROGRAMS / candidate, place / candidate, *unpacked_):
                     if _is_program(file):
                         return file.absolute()
     return None

@@ -125,14 +125,13 @@ def main(arguments: Sequence[str]) -> int:
     parser = ArgumentParser(prog="python -m monitoring.servers", description="Unpack Debian's packages of the servers.")
     parser.add_argument("action", choices=["install"])
     parser.add_argument("folder", metavar="FOLDER", type=Path, help="where to; nothing outside it changes")
-    parser.add_argument("what", nargs="?", choices=["servers", "chromium"], default="servers", help="default: servers")
+    parser.add_argument("what", nargs="?", choices=list(packages.WHAT), default="servers", help="default: servers")
     parser.add_argument(
         "--suite", help="of this suite, such as forky, whatever is on PATH; default: this machine's, what PATH lacks"
     )
     asked = parser.parse_args(arguments)
     try:
-        browser = asked.what == "chromium"
-        install(asked.folder, browser=browser, suite=asked.suite, say=lambda line: print(line, flush=True))  # noqa: T201  it is a command
+        install(asked.folder, what=asked.what, suite=asked.suite, say=lambda line: print(line, flush=True))  # noqa: T201  it is a command
     except MissingServer as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
-from typing import TypeVar
 
 import hypothesis
 import pytest
@@ -14,12 +13,14 @@ import pytest
 from monitoring import servers
 from monitoring.gateway import Gateway
 from monitoring.ledger import Ledger
+from tests.polling import poll
+from tests.postgres import Postgres
+
+__all__ = ["poll"]
 
 # How long an example takes is the machine's business: on a busy one a deadline fails by chance.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
-
-T = TypeVar("T")
 
 TOOLS = "BATCHGAUGE_TOOLS"  # where this machine has its servers: a fact of the machine, not of a test
 
@@ -31,15 +32,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """How long the fault suite takes, and where its randomness begins."""
     parser.addoption("--soak", action="store_true", help="the long form of the fault suite: thousands of tries")
     parser.addoption("--seed", type=int, default=SEED, help=f"where the fault suite's randomness begins (default: {SEED})")
-
-
-def poll(condition: Callable[[], T], *, deadline_seconds: float = 30.0) -> T:
-    """What `condition` returns once that is true. Fails when it isn't within the deadline."""
-    end = time.monotonic() + deadline_seconds
-    while not (result := condition()):
-        assert time.monotonic() < end, f"not true within {deadline_seconds:g} s; last: {result!r}"
-        time.sleep(0.02)
-    return result
 
 
 @pytest.fixture(autouse=True)
@@ -73,8 +65,31 @@ def prometheus(pushgateway_server: servers.Server) -> Iterator[servers.Server]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """One real PostgreSQL for the session."""
+    with Postgres() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def new_location(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], str]:
+    """Places for empty ledgers, in each database that can hold one."""
+    if request.param == "postgresql":
+        server: Postgres = request.getfixturevalue("postgres")
+        return server.new_database
+    numbers = count(1)
+    return lambda: str(tmp_path / f"state-{next(numbers)}" / "ledger.db")
+
+
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
+def ledger_location(tmp_path: Path) -> str:
+    """Where the empty ledger is. A module whose tests hold for every database replaces it by one of `new_location`."""
+    return str(tmp_path / "state" / "ledger.db")
+
+
+@pytest.fixture
+def ledger(ledger_location: str, tmp_path: Path) -> Iterator[Ledger]:
     """An empty ledger."""
-    with Ledger.open(tmp_path / "state" / "ledger.db") as opened:
+    with Ledger.open(ledger_location, folder=tmp_path / "state") as opened:
         yield opened

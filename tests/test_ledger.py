@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -12,6 +13,13 @@ from monitoring.state import Destination, JobState
 from pipelines.errors import LedgerError
 from pipelines.report import Outcome, Reason, Stage
 from tests.reports import DAY, JOB, MODEL, definition, finished, holdout, one_run, part, run_start
+
+
+@pytest.fixture
+def ledger_location(new_location: Callable[[], str]) -> str:
+    """Every test of this module, on every database."""
+    return new_location()
+
 
 REQUESTS = (names.REQUESTS.name, ())
 BUCKET = f"{names.BATCH_LATENCY.name}_bucket"

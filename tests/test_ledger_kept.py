@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sqlite3
+from collections.abc import Callable
 
 import pytest
 
@@ -11,9 +11,15 @@ from monitoring.ledger import Ledger, counters, tunings
 from monitoring.push import deliver, forget
 from monitoring.servers import Server
 from monitoring.state import Destination, PushedGroup
-from pipelines.errors import LedgerError, PushError
+from pipelines.errors import PushError
 from tests.faults.server import FaultServer, answer
-from tests.reports import JOB, definition, finished, holdout, one_run, run_start
+from tests.reports import JOB, definition
+
+
+@pytest.fixture
+def ledger_location(new_location: Callable[[], str]) -> str:
+    """Every test of this module, on every database."""
+    return new_location()
 
 
 def register(ledger: Ledger, destination: Destination, job: str = JOB) -> None:
@@ -71,43 +77,9 @@ def test_tunings_are_bounded(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) ->
     assert [number for number in range(1, 6) if ledger.tuning(f"m{number}", "x")] == [3, 4, 5]
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        "UPDATE runs SET outcome = 'splendid'",
-        "UPDATE runs SET trigger = ''",
-        "UPDATE runs SET logical_date = '2026-13-01'",
-        "UPDATE runs SET rows_read = 'many'",
-        "UPDATE runs SET started_at = x'00'",
-        "UPDATE counters SET labels = '{}' WHERE name = 'inference_requests_total'",
-        "UPDATE counters SET labels = '[]' WHERE labels = '[\"inf\"]'",
-        "UPDATE counters SET value = 'x'",
-        "UPDATE quality SET logical_date = 'today'",
-        "UPDATE jobs SET sequence = 1.5",
-    ],
-)
-def test_a_value_that_nobody_wrote_is_damage(damage: str, ledger: Ledger) -> None:
-    """Said as such, with the file, by whoever reads it."""
-    register(ledger, Destination())
-    one_run(ledger, finished(), ())
-    ledger.start_run(run_start("run-2"), next_expected_at=None)
-    with sqlite3.connect(ledger.location) as connection:
-        connection.execute("INSERT OR IGNORE INTO quality VALUES ('digits', 'labelled', '2026-01-01', '{}')")
-        connection.execute(damage)
-    connection.close()
-    with pytest.raises(LedgerError, match=rf"{ledger.location}: it is damaged|can't be read back from the ledger"):
-        read_all(ledger)
-
-
-def read_all(ledger: Ledger) -> None:
-    ledger.runs(JOB)
-    ledger.state(JOB)
-    ledger.finish_run(finished("run-2", holdouts=(holdout(),)))
-
-
 def test_a_defect_of_ours_is_no_damage(ledger: Ledger) -> None:
     """It shows as what it is, with its traceback; nothing was recorded."""
     register(ledger, Destination())
-    with pytest.raises(ValueError, match="would fall"), ledger._store.write() as connection:
+    with pytest.raises(ValueError, match="would fall"), ledger._store.write(JOB) as connection:
         counters.add(connection, JOB, {("inference_requests_total", ()): -1})
     assert ledger.state(JOB).counters["inference_requests_total", ()] == 0

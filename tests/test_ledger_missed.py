@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
 from io import StringIO
@@ -17,6 +18,12 @@ from monitoring.ledger import Ledger
 from pipelines.errors import LedgerError
 from pipelines.report import Outcome, RunReport
 from tests.reports import JOB, definition, finished, one_run, run_start
+
+
+@pytest.fixture
+def ledger_location(new_location: Callable[[], str]) -> str:
+    """Every test of this module, on every database."""
+    return new_location()
 
 
 def text(table: RenderableType) -> str:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import resource
 import signal
 import sqlite3
-import subprocess
-import sys
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -14,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from monitoring import names
-from monitoring.ledger import Ledger, schema, store
+from monitoring.ledger import Ledger, schema, sqlite
 from pipelines.errors import LedgerError
-from tests.reports import JOB, definition, finished, part, run_start
+from tests.reports import JOB, definition, finished, holdout, one_run, part, run_start
 
 REQUESTS = (names.REQUESTS.name, ())
 BUCKET = f"{names.BATCH_LATENCY.name}_bucket"
@@ -79,9 +77,43 @@ def test_a_damaged_ledger_is_said_to_be_damaged(tmp_path: Path) -> None:
         [ledger.state(job) for job in ledger.jobs()]
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE runs SET outcome = 'splendid'",
+        "UPDATE runs SET trigger = ''",
+        "UPDATE runs SET logical_date = '2026-13-01'",
+        "UPDATE runs SET rows_read = 'many'",
+        "UPDATE runs SET started_at = x'00'",
+        "UPDATE counters SET labels = '{}' WHERE name = 'inference_requests_total'",
+        "UPDATE counters SET labels = '[]' WHERE labels = '[\"inf\"]'",
+        "UPDATE counters SET value = 'x'",
+        "UPDATE quality SET logical_date = 'today'",
+        "UPDATE jobs SET sequence = 1.5",
+    ],
+)
+def test_a_value_that_nobody_wrote_is_damage(damage: str, ledger: Ledger) -> None:
+    """Said as such, with the file, by whoever reads it."""
+    registered(ledger)
+    one_run(ledger, finished(), ())
+    ledger.start_run(run_start("run-2"), next_expected_at=None)
+    with sqlite3.connect(ledger.location) as connection:
+        connection.execute("INSERT OR IGNORE INTO quality VALUES ('digits', 'labelled', '2026-01-01', '{}')")
+        connection.execute(damage)
+    connection.close()
+    with pytest.raises(LedgerError, match=rf"{ledger.location}: it is damaged|can't be read back from the ledger"):
+        read_all(ledger)
+
+
+def read_all(ledger: Ledger) -> None:
+    ledger.runs(JOB)
+    ledger.state(JOB)
+    ledger.finish_run(finished("run-2", holdouts=(holdout(),)))
+
+
 def test_a_ledger_held_by_another_process_is_said_to_be_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After the busy time-out (shortened here), naming the file."""
-    monkeypatch.setattr(store, "BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.05)
     with Ledger.open(tmp_path / "ledger.db") as ledger:
         holder = sqlite3.connect(tmp_path / "ledger.db")
         holder.execute("BEGIN IMMEDIATE")
@@ -121,7 +153,9 @@ def test_a_full_disk_loses_nothing_that_was_committed(ledger: Ledger) -> None:
 @pytest.mark.parametrize(
     ("location", "message"),
     [
-        ("postgresql://user:hunter2@host/db", r"postgresql://user:\*\*\*@host/db: only SQLite is supported"),
+        ("mysql://user:hunter2@host/db", r"mysql://user:\*\*\*@host/db: only SQLite and PostgreSQL are supported"),
+        ("postgresql://user:hunter2@host", "names no database"),
+        ("postgres://user:hunter2@127.0.0.1:1/db", r"postgresql://user:\*\*\*@127.0.0.1:1/db: nobody listens there"),
         ("sqlite://", "must name a file"),
         ("sqlite:///:memory:", "must name a file"),
         ("://", "can't be understood"),
@@ -163,36 +197,3 @@ def test_the_tables_are_of_the_version_they_say() -> None:
         f"{column} {column.type} {column.nullable}" for table in schema.metadata.sorted_tables for column in table.columns
     ]
     assert (schema.VERSION, sha256("\n".join(columns).encode()).hexdigest()[:8]) == (2, "1328a877")
-
-
-def test_a_lock_is_one_holders(ledger: Ledger) -> None:
-    """Of one kind and one job, in threads and processes alike; odd names are names."""
-    long = "x" * 300
-    for job in (JOB, "a/b", "..", "ü 🙂", long):
-        with ledger.lock("run", job):
-            with pytest.raises(LedgerError, match="a run is in progress"), ledger.lock("run", job):
-                pass
-            with ledger.lock("push", job), ledger.lock("run", job + "2"):
-                pass
-        with ledger.lock("run", job):
-            pass
-
-
-def test_a_dead_holders_lock_is_free(ledger: Ledger) -> None:
-    """The kernel sees to it: nothing stale is left to clean up."""
-    code = f"""
-import time
-from monitoring.ledger import Ledger
-with Ledger.open({ledger.location!r}) as ledger, ledger.lock("run", {JOB!r}):
-    print("held", flush=True)
-    time.sleep(600)
-"""
-    root = Path(__file__).parent.parent
-    with subprocess.Popen([sys.executable, "-c", code], cwd=root, stdout=subprocess.PIPE, text=True) as holder:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "held\n"
-        with pytest.raises(LedgerError, match="a run is in progress"), ledger.lock("run", JOB, wait_seconds=0.05):
-            pass
-        holder.kill()
-    with ledger.lock("run", JOB):
-        pass

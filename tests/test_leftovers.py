@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -20,6 +20,12 @@ from tests.faults.server import FaultServer, answer
 from tests.reports import JOB, definition
 from tests.test_cli import Command
 from tests.tiny_job import TinyJob
+
+
+@pytest.fixture
+def ledger_location(new_location: Callable[[], str]) -> str:
+    """Every test of this module, on every database."""
+    return new_location()
 
 
 def push(ledger: Ledger, url: str | None, job: str = JOB, *, at: float = 5.0, **labels: str) -> None:

@@ -258,4 +258,4 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}" if name in {"apt-get", "dpkg"} else None)
     for suite in (None, "forky"):
         with pytest.raises(packages.MissingServer, match=r"file/tools.* can't be written: Not a directory"):
-            packages.install(tmp_path / "file" / "tools", browser=True, suite=suite, say=lambda _: None)
+            packages.install(tmp_path / "file" / "tools", what="chromium", suite=suite, say=lambda _: None)

@@ -158,7 +158,8 @@ def test_a_gateway_that_hangs_holds_nobody_up(ledger: Ledger) -> None:
 
 
 @pytest.mark.parametrize(
-    ("location", "words"), [("postgresql://h/d", "only SQLite"), ("/proc/nowhere/ledger.db", "its folder can't be made")]
+    ("location", "words"),
+    [("mysql://h/d", "only SQLite and PostgreSQL"), ("/proc/nowhere/ledger.db", "its folder can't be made")],
 )
 def test_a_pusher_that_cannot_work_says_so_and_does_not_raise(location: str, words: str) -> None:
     """Its error is for the run's summary."""

@@ -15,7 +15,7 @@ import pytest
 from jobs.scheduler import settings
 from jobs.scheduler.processes import StartedChild
 from monitoring.gateway import Gateway
-from monitoring.ledger import store
+from monitoring.ledger import sqlite
 from monitoring.servers import Server
 from pipelines.report import Outcome, RunReport
 from tests.conftest import poll
@@ -412,7 +412,7 @@ def test_a_job_that_was_forgotten_by_hand_is_made_known_again(scheduler: Schedul
 
 def test_a_ledger_that_is_held_for_long_delays_and_loses_nothing(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is said once, it is in the snapshot, and afterwards all is put down."""
-    monkeypatch.setattr(store, "BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.05)
     scheduler = Scheduler(scheduler.folder)
     scheduler.known_since("churn", hours=3.5)
     holder = sqlite3.connect(scheduler.ledger.location)

@@ -44,7 +44,8 @@ def open_ledger(environment: Environment | None = None) -> Ledger:
     """The ledger that the environment names. Raises `LedgerError`."""
     from monitoring.ledger import Ledger
 
-    return Ledger.open((environment or read_environment()).ledger)
+    environment = environment or read_environment()
+    return Ledger.open(environment.ledger, folder=environment.folder)
 
 
 def job_name(name: str) -> str:

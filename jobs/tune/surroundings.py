@@ -21,10 +21,10 @@ _NOTICEABLE = 0.1
 
 def run_in_progress(environment: Environment, job: str) -> bool:
     """Whether the ledger says that a run of the job is in progress. Takes no lock, settles nothing, makes no ledger."""
-    if not environment.ledger_file.exists():
+    if environment.ledger_file is not None and not environment.ledger_file.exists():
         return False
     try:
-        with Ledger.open(environment.ledger) as ledger:
+        with Ledger.open(environment.ledger, folder=environment.folder) as ledger:
             return ledger.state(job).running is not None
     except LedgerError:  # it knows no such job, or can't be read: nobody could run it then either
         return False

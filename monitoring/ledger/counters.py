@@ -92,7 +92,7 @@ def add(connection: Connection, job: str, tally: Mapping[Key, int]) -> None:
         for (name, labels), value in tally.items()
     ]
     if rows:
-        connection.execute(upsert(schema.counters, add=("value",)), rows)
+        connection.execute(upsert(connection, schema.counters, add=("value",)), rows)
 
 
 def stored(connection: Connection, job: str) -> frozenset[Key]:

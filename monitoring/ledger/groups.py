@@ -33,7 +33,7 @@ class GroupRecord(NamedTuple):
 def note(connection: Connection, job: str, group: PushedGroup, *, ca_file: str | None, at: float) -> None:
     """See `Ledger.note_push`."""
     values = {"gateway": group.gateway, "labels": _written(group), "job": job, "ca_file": ca_file, "pushed_at": at}
-    connection.execute(upsert(_groups, replace=("job", "ca_file", "pushed_at")), values)
+    connection.execute(upsert(connection, _groups, replace=("job", "ca_file", "pushed_at")), values)
 
 
 def arrived(connection: Connection, group: PushedGroup, *, at: float) -> None:

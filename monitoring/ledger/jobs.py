@@ -107,7 +107,7 @@ def keep_quality(connection: Connection, job: str, holdout: HoldoutReport, *, lo
     if day is not None and logical_date < day <= today:
         return
     text = records.written(records.HOLDOUT, holdout, f"job {job!r}: the report on holdout {holdout.name!r}")
-    statement = upsert(table, replace=("logical_date", "report"))
+    statement = upsert(connection, table, replace=("logical_date", "report"))
     connection.execute(
         statement, {"job": job, "holdout": holdout.name, "logical_date": logical_date.isoformat(), "report": text}
     )

@@ -22,7 +22,7 @@ def commit(connection: Connection, run_id: str, job: str, reports: Sequence[Part
     values = [known | {"folder": _folder(one)} | {field: getattr(one, field) for field in _FIELDS} for one in reports]
     replaced = tuple(column.name for column in _parts.columns if not column.primary_key)
     if values:
-        connection.execute(upsert(_parts, replace=replaced), values)
+        connection.execute(upsert(connection, _parts, replace=replaced), values)
 
 
 def committed(connection: Connection, job: str, folder: str) -> dict[str, CommittedPart]:

@@ -62,15 +62,18 @@ def in_progress(connection: Connection, run_id: str, job: str) -> Row[Any]:
     return found
 
 
-def set_model(connection: Connection, run_id: str, model: ModelReport) -> str:
-    """Note the model of a run in progress; returns its job. Raises `LedgerError` for an unknown run."""
-    text = records.written(records.MODEL, model, f"the model of run {run_id!r}")
-    found = connection.execute(select(_runs.c.job).where(_runs.c.run_id == run_id)).first()
-    if found is None:
+def job_of(connection: Connection, run_id: str) -> str:
+    """The job of a run. Raises `LedgerError` when it was never started."""
+    job: str | None = connection.execute(select(_runs.c.job).where(_runs.c.run_id == run_id)).scalar()
+    if job is None:
         raise LedgerError(f"run {run_id!r} was never started; start it first")
-    connection.execute(update(_runs).where(_runs.c.run_id == run_id).values(model=text))
-    job: str = found.job
     return job
+
+
+def set_model(connection: Connection, run_id: str, model: ModelReport) -> None:
+    """Note the model of a run in progress."""
+    text = records.written(records.MODEL, model, f"the model of run {run_id!r}")
+    connection.execute(update(_runs).where(_runs.c.run_id == run_id).values(model=text))
 
 
 def add_parts(connection: Connection, run_id: str, job: str, reports: Sequence[PartReport]) -> None:

@@ -1,91 +1,89 @@
-"""The database behind the ledger: opening it, its transactions, its errors. All that is SQLite's own is here."""
+"""What every database behind the ledger has in common: its tables, its transactions, what is said when they fail.
+
+`sqlite` and `postgresql` have what is each one's own.
+"""
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
 
-from filelock import FileLock, Timeout
-from sqlalchemy import Connection, Engine, Table, create_engine, event, inspect, select
-from sqlalchemy.dialects.sqlite import Insert, insert
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy import Connection, Engine, Table, inspect, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from monitoring.ledger import schema, upgrades
 from pipelines.errors import LedgerError
 
-BUSY_SECONDS = 30.0
-_BEGIN = "batchgauge_begin"
-
-_ADVICE = {
-    "SQLITE_BUSY": f"another process has held it for {BUSY_SECONDS:g} s; end that process, or try again",
-    "SQLITE_READONLY": "it can't be written; give this user write access to the file and its folder",
-    "SQLITE_NOTADB": "it is not a ledger; name another file, or move this one away to start afresh",
-    "SQLITE_CORRUPT": "it is damaged; restore it from a backup, or move it away to start afresh",
-    "SQLITE_FULL": "the disk is full; make room and run again, nothing was half-recorded",
-    "SQLITE_CANTOPEN": "it can't be opened; check that it is a file and that this user may read and write it and its folder",
-    "SQLITE_IOERR": "reading or writing it failed; check the disk",
-}
+DAMAGED = "it is damaged; restore it from a backup, or move it away to start afresh"
 
 
-class Store:
-    """One database. Safe from several threads; open it anew after a fork."""
+class TransactionLost(LedgerError):  # noqa: N818  it says what happened
+    """The connection was lost, and nothing of the transaction was recorded: it can be done again."""
 
-    def __init__(self, location: str | Path) -> None:
-        path = _path(location)
-        self.folder = path.parent
-        self.location = str(path)
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            message = f"ledger {path}: its folder can't be made ({error.strerror}); name another with BATCHGAUGE_LEDGER"
-            raise LedgerError(message) from error
-        self._engine = _engine(path)
-        self._file: tuple[int, int] | None = None
+
+class Store(ABC):
+    """One database. Safe from several threads; open it anew after a fork.
+
+    `location` is what may be shown of where it is.
+    """
+
+    insists_seconds: float = 0.0
+    """How long a transaction that was lost is tried again."""
+
+    def __init__(self, engine: Engine, location: str) -> None:
+        self._engine = engine
+        self.location = location
         try:
             self._prepare()
-            self._file = _identity(path)
         except BaseException:
             self.close()
             raise
+
+    @property
+    @abstractmethod
+    def folder(self) -> Path:
+        """Where files are kept that belong to the ledger. Raises `LedgerError` when nobody has said so."""
+
+    @abstractmethod
+    def lock(self, key: str, *, wait_seconds: float) -> AbstractContextManager[Callable[[], bool]]:
+        """Hold the lock of that name for the `with` block; what is given tells whether it is still held.
+
+        Raises `TimeoutError` when it isn't free within `wait_seconds`, `LedgerError` when it can't be had.
+        """
+
+    @abstractmethod
+    def read(self) -> AbstractContextManager[Connection]:
+        """A consistent view; writers go on meanwhile. Raises `LedgerError`."""
+
+    @abstractmethod
+    def write(self, job: str) -> AbstractContextManager[Connection]:
+        """One transaction, alone with the job from its start: at the end all of it is on disk, or nothing.
+
+        Raises `LedgerError`.
+        """
+
+    @abstractmethod
+    def _making(self) -> AbstractContextManager[Connection]:
+        """A transaction in which tables are made or changed, by one process at a time."""
+
+    @abstractmethod
+    def _explanation(self, error: DBAPIError) -> str:
+        """What a database's error means, and what to do."""
 
     def close(self) -> None:
         """Let go of the database."""
         self._engine.dispose()
 
     @contextmanager
-    def read(self) -> Iterator[Connection]:
-        """A consistent view; writers go on meanwhile. Raises `LedgerError`."""
-        with self._explained(), self._engine.connect() as connection, connection.begin():
-            yield connection
-
-    @contextmanager
-    def write(self) -> Iterator[Connection]:
-        """One transaction, alone from its start: at the end all of it is on disk, or nothing. Raises `LedgerError`."""
-        self._check_in_place()
-        with (
-            self._explained(),
-            self._engine.connect().execution_options(**{_BEGIN: "BEGIN IMMEDIATE"}) as connection,
-            connection.begin(),
-        ):
-            yield connection
-
-    def _check_in_place(self) -> None:
-        """A database that was deleted goes on taking commits, which nobody will ever read."""
-        if self._file is not None and _identity(Path(self.location)) != self._file:
-            message = f"ledger {self.location}: the file was deleted, moved or replaced while in use; put it back, or run again"
-            raise LedgerError(message)
-
-    @contextmanager
     def _explained(self) -> Iterator[None]:
         try:
             yield
         except DBAPIError as error:
-            raise LedgerError(f"ledger {self.location}: {_explanation(error)}") from error
+            raise LedgerError(f"ledger {self.location}: {self._explanation(error)}") from error
         except SQLAlchemyError as error:
             raise LedgerError(f"ledger {self.location}: {error}") from error
         except UnicodeEncodeError as error:
@@ -94,13 +92,14 @@ class Store:
             )
             raise LedgerError(message) from error
         except (schema.Damaged, UnicodeDecodeError) as error:  # SQLite quotes a damaged schema as it is
-            raise LedgerError(f"ledger {self.location}: {_ADVICE['SQLITE_CORRUPT']} ({error})") from error
+            raise LedgerError(f"ledger {self.location}: {DAMAGED} ({error})") from error
 
     def _prepare(self) -> None:
         with self.read() as connection:
             version = self._version(connection)
         if version is None or version < schema.VERSION:
-            version = self._bring_up_to_date()
+            with self._making() as connection:
+                version = self._bring_up_to_date(connection)
         if version > schema.VERSION:
             message = (
                 f"ledger {self.location} has schema version {version}, this batchgauge knows {schema.VERSION}; "
@@ -119,99 +118,28 @@ class Store:
         version: int = connection.execute(select(schema.ledger.c.version)).scalar_one()
         return version
 
-    def _bring_up_to_date(self) -> int:
+    def _bring_up_to_date(self, connection: Connection) -> int:
         """Make the tables, or upgrade them, unless another process has by now. Returns the version that they have then."""
-        # The switch to WAL is refused while anybody else looks at the file, whatever the busy timeout: one at a time.
-        try:
-            locks = self.folder / "locks"
-            locks.mkdir(exist_ok=True)
-            with FileLock(locks / f"ledger-{Path(self.location).name}.lock", timeout=BUSY_SECONDS):
-                with self._explained():
-                    _switch_to_wal(self._engine)
-                with self.write() as connection:
-                    version = self._version(connection)
-                    if version is None:
-                        schema.metadata.create_all(connection)
-                        connection.execute(schema.ledger.insert().values(version=schema.VERSION))
-                        return schema.VERSION
-                    upgrades.upgrade(connection, found=version, wanted=schema.VERSION)
-                    return max(version, schema.VERSION)
-        except Timeout as error:
-            raise LedgerError(f"ledger {self.location}: {_ADVICE['SQLITE_BUSY']}") from error
-        except OSError as error:
-            raise LedgerError(f"ledger {self.location}: {_ADVICE['SQLITE_READONLY']} ({error.strerror})") from error
+        version = self._version(connection)
+        if version is None:
+            schema.metadata.create_all(connection)
+            connection.execute(schema.ledger.insert().values(version=schema.VERSION))
+            return schema.VERSION
+        upgrades.upgrade(connection, found=version, wanted=schema.VERSION)
+        return max(version, schema.VERSION)
 
 
-@cache  # a run builds the same two for every part, which takes longer than running them
-def upsert(table: Table, *, add: tuple[str, ...] = (), replace: tuple[str, ...] = ()) -> Insert:
-    """An insert that, where the key exists, adds to the columns `add` and replaces the columns `replace`."""
-    statement = insert(table)
+@cache  # a run builds the same few for every part, which takes longer than running them
+def _upsert(dialect: str, table: Table, add: tuple[str, ...], replace: tuple[str, ...]) -> sqlite.Insert | postgresql.Insert:
+    statement = sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
     changed = {name: table.c[name] + statement.excluded[name] for name in add}
     changed |= {name: statement.excluded[name] for name in replace}
     keys = list(table.primary_key)
     return statement.on_conflict_do_update(index_elements=keys, set_=changed) if changed else statement.on_conflict_do_nothing()
 
 
-def _path(location: str | Path) -> Path:
-    if isinstance(location, Path) or "://" not in location:
-        if not str(location).strip():
-            raise LedgerError("the ledger's location is empty; give a file with BATCHGAUGE_LEDGER")
-        return _absolute(Path(location))
-    try:
-        url = make_url(location)
-    except (ArgumentError, ValueError) as error:
-        scheme = location.split("://", 1)[0]
-        message = f"the ledger's URL ({scheme}://…) can't be understood; write a path, or sqlite:////absolute/path"
-        raise LedgerError(message) from error
-    shown = url.set(query={}).render_as_string(hide_password=True)
-    if url.get_backend_name() != "sqlite":
-        raise LedgerError(f"ledger {shown}: only SQLite is supported; write a path, or sqlite:////absolute/path")
-    if not url.database or url.database == ":memory:" or url.query:
-        raise LedgerError(f"ledger {shown}: must name a file and nothing else, as in sqlite:////absolute/path")
-    return _absolute(Path(url.database))
-
-
-def _absolute(path: Path) -> Path:
-    try:
-        return path.expanduser().absolute()
-    except (RuntimeError, OSError) as error:  # `~name` of nobody; a current folder that is gone
-        raise LedgerError(
-            f"ledger {path}: can't be made an absolute path ({error}); give one with BATCHGAUGE_LEDGER"
-        ) from error
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-def _engine(path: Path) -> Engine:
-    engine = create_engine(URL.create("sqlite", database=str(path)), connect_args={"timeout": BUSY_SECONDS})
-    event.listen(engine, "connect", _configure)
-    event.listen(engine, "begin", _begin)
-    return engine
-
-
-def _configure(connection: sqlite3.Connection, _record: Any) -> None:
-    connection.isolation_level = None  # so that `_begin` decides how a transaction begins
-    connection.execute("PRAGMA synchronous = FULL")  # a commit is on disk when it returns
-
-
-def _begin(connection: Connection) -> None:
-    # A write takes its lock at the start: two that begin as readers and then both write would deadlock.
-    if statement := connection.get_execution_options().get(_BEGIN, "BEGIN"):
-        connection.exec_driver_sql(statement)
-
-
-def _switch_to_wal(engine: Engine) -> None:
-    with engine.connect().execution_options(**{_BEGIN: ""}) as connection:
-        connection.exec_driver_sql("PRAGMA journal_mode = WAL")
-
-
-def _explanation(error: DBAPIError) -> str:
-    name = getattr(error.orig, "sqlite_errorname", "")
-    advice = next((text for prefix, text in _ADVICE.items() if name.startswith(prefix)), "the database refused")
-    return f"{advice} ({error.orig})"
+def upsert(
+    connection: Connection, table: Table, *, add: tuple[str, ...] = (), replace: tuple[str, ...] = ()
+) -> sqlite.Insert | postgresql.Insert:
+    """An insert that, where the key exists, adds to the columns `add` and replaces the columns `replace`."""
+    return _upsert(connection.dialect.name, table, add, replace)

@@ -22,7 +22,7 @@ def found(connection: Connection, model: str, machine: str) -> str | None:
 def keep(connection: Connection, model: str, machine: str, text: str, *, at: float) -> None:
     """See `Ledger.keep_tuning`."""
     values = {"model": model, "machine": machine, "found": text, "measured_at": at}
-    connection.execute(upsert(_tunings, replace=("found", "measured_at")), values)
+    connection.execute(upsert(connection, _tunings, replace=("found", "measured_at")), values)
     newest = select(_tunings.c.model, _tunings.c.machine).order_by(_tunings.c.measured_at.desc())
     for old in connection.execute(newest.offset(KEPT)).all():
         connection.execute(delete(_tunings).where(_tunings.c.model == old.model, _tunings.c.machine == old.machine))

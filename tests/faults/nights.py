@@ -98,7 +98,7 @@ class Night:
             yield f"{len(wrong)} rows have another prediction than the model's, such as {wrong[0]}"
 
     def _wrong_ledger(self, earlier: int) -> Iterator[str]:
-        with sqlite3.connect(self.environment.ledger_file) as connection:
+        with sqlite3.connect(self.environment.ledger) as connection:
             (intact,) = connection.execute("PRAGMA integrity_check").fetchone()
         connection.close()
         if intact != "ok":
@@ -115,7 +115,7 @@ class Night:
             yield "a run is still marked as in progress"
 
     def _leftovers(self) -> list[str]:
-        folders = (self.output, self.environment.ledger_file.parent)
+        folders = (self.output, self.environment.folder)
         left = [name for folder in folders for _, _, names in os.walk(folder) for name in names if name.endswith(".tmp")]
         return [f"{len(left)} temporary files stay, such as {left[0]}"] if left else []
 

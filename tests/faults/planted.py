@@ -65,14 +65,14 @@ def counters_in_memory() -> None:
     memory: Counter[Any] = Counter()
 
     def add_parts(ledger: Ledger, run_id: str, job: str, reports: Sequence[PartReport]) -> None:
-        with ledger._store.write() as connection:
+        with ledger._store.write(job) as connection:
             jobs.raise_sequence(connection, job)
             runs.add_parts(connection, run_id, job, reports)
             parts.commit(connection, run_id, job, reports)
         memory.update(counters.of_parts(reports))
 
     def finish_run(ledger: Ledger, report: RunReport) -> None:
-        with ledger._store.write() as connection:
+        with ledger._store.write(report.job) as connection:
             counters.add(connection, report.job, memory)
         finish(ledger, report)
 

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import pytest
 from sqlalchemy import Connection
 
-from monitoring.ledger.store import Store
+from monitoring.ledger.sqlite import SQLiteStore
 
 _WRITING = os.O_WRONLY | os.O_RDWR
 
@@ -53,7 +53,7 @@ class PowerCut:
     def install(self) -> None:
         """Watch this process from now on. There is no way back: it is a child that ends soon."""
         patch = pytest.MonkeyPatch()
-        flush, write = os.fsync, Store.write
+        flush, write = os.fsync, SQLiteStore.write
 
         def fsync(descriptor: int) -> None:
             with self._lock:
@@ -63,15 +63,15 @@ class PowerCut:
                 self._flushed(path)
 
         @contextmanager
-        def transaction(store: Store) -> Iterator[Connection]:
+        def transaction(store: SQLiteStore, job: str) -> Iterator[Connection]:
             self.point("begin a transaction")
-            with write(store) as connection:
+            with write(store, job) as connection:
                 yield connection
                 self.point("commit")
             self.point("go on after a commit")
 
         patch.setattr(os, "fsync", fsync)
-        patch.setattr(Store, "write", transaction)
+        patch.setattr(SQLiteStore, "write", transaction)
         sys.addaudithook(self._hook)
 
     def point(self, name: str) -> None:

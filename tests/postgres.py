@@ -1,0 +1,114 @@
+"""A real PostgreSQL for tests: in a temporary folder, on a free loopback port, as another user where we are root."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+from pathlib import Path
+from tempfile import mkdtemp
+from types import TracebackType
+from typing import Self
+
+import psycopg
+
+from monitoring import dying, servers
+from monitoring.server import free_port
+from tests.polling import poll
+
+USER, PASSWORD = "batch", "hunter2-of-the-ledger"
+_SETTINGS = {
+    "listen_addresses": "127.0.0.1",
+    "unix_socket_directories": "",
+    "fsync": "off",  # no power is cut here, and what a killed server had written the kernel still has
+    "max_connections": "60",
+}
+
+
+class Postgres:
+    """A cluster, from `with` to the end of the block. `restart` and `kill` are what happens to servers."""
+
+    def __init__(self, **settings: str) -> None:
+        self._programs = servers.find("postgres").parent
+        self._settings = _SETTINGS | settings
+        self._owner = "nobody" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
+        self._folder = Path(mkdtemp(prefix="batchgauge-postgres-"))
+        self._process: subprocess.Popen[bytes] | None = None
+        self._databases = 0
+        self.port = free_port()
+
+    def __enter__(self) -> Self:
+        shutil.chown(self._folder, self._owner)
+        password = self._folder / "password"
+        password.write_text(PASSWORD)
+        shutil.chown(password, self._owner)
+        arguments = ["-D", str(self._data), "-U", USER, "-A", "scram-sha-256", f"--pwfile={password}", "-E", "UTF8"]
+        command = [str(self._programs / "initdb"), *arguments, "--locale=C", "--no-sync"]
+        subprocess.run(command, cwd=self._folder, user=self._user, check=True, capture_output=True)
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    @property
+    def log(self) -> str:
+        """What the server has said."""
+        return (self._folder / "log").read_text(errors="replace")
+
+    def start(self) -> None:
+        """Start, and wait until it takes connections."""
+        options = [word for name, value in self._settings.items() for word in ("-c", f"{name}={value}")]
+        with (self._folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [str(self._programs / "postgres"), "-D", str(self._data), "-p", str(self.port), *options],
+                cwd=self._folder,
+                user=self._user,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                preexec_fn=dying.with_parent(),  # noqa: PLW1509  it makes one system call
+            )
+        poll(self._is_up)
+
+    def stop(self, how: str = "fast") -> None:
+        """As its administrator does: `fast` ends sessions, `immediate` is as good as a crash."""
+        if self._process is not None:
+            self._process.send_signal({"fast": 2, "immediate": 3}[how])
+            self._process.wait(30)
+            self._process = None
+
+    def url(self, database: str = "postgres", *, user: str = USER, password: str = PASSWORD) -> str:
+        """Of a database, with the password in it."""
+        return f"postgresql://{user}:{password}@127.0.0.1:{self.port}/{database}"
+
+    def new_database(self) -> str:
+        """The URL of an empty database."""
+        self._databases += 1
+        name = f"ledger_{self._databases}"
+        self.execute(f"CREATE DATABASE {name}")
+        return self.url(name)
+
+    def execute(self, statement: str, database: str = "postgres") -> list[tuple[object, ...]]:
+        """As the owner, in a connection of its own."""
+        with psycopg.connect(self.url(database), autocommit=True) as connection:
+            cursor = connection.execute(statement.encode())
+            return cursor.fetchall() if cursor.description else []
+
+    @property
+    def _data(self) -> Path:
+        return self._folder / "data"
+
+    @property
+    def _user(self) -> str | None:
+        return self._owner if os.geteuid() == 0 else None
+
+    def _is_up(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, self.log
+        try:
+            psycopg.connect(self.url(), connect_timeout=5).close()
+        except psycopg.OperationalError:
+            return False
+        return True
