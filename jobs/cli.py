@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from jobs import printing
-from jobs.commands import delivering, deploying, looking, retraining, running, tuning
+from jobs.commands import delivering, deploying, looking, moving, retraining, running, tuning
 from jobs.commands.common import FAILED, USAGE
 from jobs.signals import EXIT_BASE
 from pipelines.errors import BatchgaugeError, SpecError
@@ -37,6 +37,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+ledger_app = typer.Typer(help="The ledger itself.", no_args_is_help=True)
+app.add_typer(ledger_app, name="ledger")
 stack_app = typer.Typer(help="The servers around batchgauge, on this machine.", no_args_is_help=True)
 app.add_typer(stack_app, name="stack")
 
@@ -92,6 +94,7 @@ app.command()(deploying.crontab)
 app.command()(deploying.systemd)
 app.command()(looking.schema)
 app.command()(looking.doctor)
+ledger_app.command("copy")(moving.copy)
 stack_app.command("up")(deploying.stack_up)
 stack_app.command("down")(deploying.stack_down)
 stack_app.command("status")(deploying.stack_status)

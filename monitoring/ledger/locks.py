@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from monitoring.ledger.store import Store
 from pipelines.errors import LedgerError
 
 Kind = Literal["run", "push", "retrain"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 StillHeld = Callable[[], bool]
 
 
