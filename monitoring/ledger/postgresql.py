@@ -18,7 +18,7 @@ from uuid import uuid4
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import NullPool
 
 from monitoring.ledger.sessions import LockSession
@@ -173,7 +173,8 @@ class PostgreSQLStore(Store):
         try:
             yield
         except DBAPIError as error:
-            if self._opened and (error.connection_invalidated or getattr(error.orig, "sqlstate", None) is None):
+            unreachable = isinstance(error, OperationalError) and getattr(error.orig, "sqlstate", None) is None
+            if self._opened and (error.connection_invalidated or unreachable):
                 raise TransactionLost(f"ledger {self.location}: {self._explanation(error)}") from error
             raise
 
