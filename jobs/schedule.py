@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import TextIO
 
@@ -12,19 +12,45 @@ from jobs.scheduler import Daemon, Settings
 from jobs.scheduler.log import Log
 from jobs.web.app import application
 from jobs.web.server import is_loopback, listening, serving
-from monitoring.ledger import Ledger
+from monitoring.ledger import Ledger, LockHeld
 
 
 def serve(settings: Settings, *, stream: TextIO, log_json: bool) -> None:
     """Schedule until SIGTERM or SIGINT.
 
-    Raises `LockHeld` when the ledger has a scheduler already, `SpecError` when it can't listen where it should.
+    Where the ledger has a scheduler already, this one waits to take its place, if they share it across hosts.
+    Raises `LockHeld` otherwise, `SpecError` when it can't listen where it should.
     """
     log = Log(stream, as_json=log_json)
-    with Ledger.open(settings.environment.ledger, folder=settings.environment.folder) as ledger, ledger.scheduler_lock():
+    with Ledger.open(settings.environment.ledger, folder=settings.environment.folder) as ledger, ExitStack() as place:
         daemon = Daemon(settings, ledger, log)
+        turn = _Turn(ledger, place)
+        if not ledger.shared:
+            turn.take()
         with _signals(daemon), served(daemon, ledger, settings, log):
-            daemon.run()
+            if not ledger.shared or daemon.stand_by(turn.came):
+                daemon.run(in_place=turn.lasts)
+
+
+class _Turn:
+    """Being the ledger's one scheduler: waited for, had, perhaps lost."""
+
+    def __init__(self, ledger: Ledger, place: ExitStack) -> None:
+        self._ledger = ledger
+        self._place = place
+        self.lasts: Callable[[], bool] = lambda: False
+
+    def take(self) -> None:
+        """Take it, until the stack ends. Raises `LockHeld`."""
+        self.lasts = self._place.enter_context(self._ledger.scheduler_lock())
+
+    def came(self) -> bool:
+        """Take it if it is free."""
+        try:
+            self.take()
+        except LockHeld:
+            return False
+        return True
 
 
 @contextmanager

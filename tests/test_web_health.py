@@ -32,6 +32,7 @@ def asked(snapshot: Snapshot, *, now: float = 1001.0) -> Iterator[Callable[[str]
         (WELL, 1001.0, True, True, ""),
         (WELL, 1000.0 + STALLED_SECONDS + 1, False, False, "the loop has not come round for 61 s"),
         (replace(WELL, ready=False), 1001.0, True, False, "starting or stopping"),
+        (replace(WELL, ready=False, standing_by=True), 1001.0, True, False, "another scheduler is at work on the ledger"),
         (replace(WELL, trouble="ledger x: is locked"), 1001.0, True, False, "ledger x: is locked"),
     ],
 )

@@ -27,10 +27,16 @@ from jobs.scheduler.snapshot import Snapshot, SyncResult
 from jobs.scheduler.sync import Sync, SyncThread
 from monitoring.ledger import Ledger
 from monitoring.scheduler_metrics import SchedulerFigures
-from pipelines.errors import BatchgaugeError
+from pipelines.errors import BatchgaugeError, LedgerError
 
 STEP_SECONDS = 5.0
 """The wall clock was set when it and the monotonic clock come apart by more than that between two looks."""
+STAND_BY_SECONDS = 1.0
+"""How often one that stands by tries to take the place of the one at work."""
+DISPLACED = (
+    "the connection to the ledger was lost for so long that another scheduler has taken over; what runs goes on, and this one "
+    "ends: start it again, and it stands by"
+)
 _LONGEST_NAME = 200
 _HEED_SECONDS = 20.0
 
@@ -76,7 +82,7 @@ class Daemon:
             settings, ledger, self._roster.jobs, notes=notes, log=log, now=clock, changed=self._sync.ask
         )
         self._alert_messages = 0
-        self._ready = False
+        self._ready = self._standing_by = self._said_standing_by = self._stopped = False
         self._last_sync: SyncResult | None = None
         self._last_good_sync_at: float | None = None
         self._sync_failures = 0
@@ -85,11 +91,28 @@ class Daemon:
         self._give_up_at = float("inf")
         self._published = self._snapshot()
 
-    def run(self) -> None:
-        """Schedule until `stop`, and until what runs has ended. Hold the ledger's scheduler lock meanwhile."""
+    def stand_by(self, take_place: Callable[[], bool]) -> bool:
+        """Wait until `take_place` has made this the ledger's one scheduler; False: it was asked to stop before."""
+        self._standing_by = True
+        while not self._stopped:
+            self._notes.attempt(lambda: self._take_place(take_place), repeats=True)
+            if not self._standing_by:
+                return True
+            self._published = self._snapshot()
+            self._notes.turn(wait_seconds=STAND_BY_SECONDS)
+            self._notes.assess()
+        return False
+
+    def run(self, *, in_place: Callable[[], bool] = lambda: True) -> None:
+        """Schedule until `stop`, and until what runs has ended. Hold the ledger's scheduler lock meanwhile.
+
+        Raises `LedgerError` once `in_place` says that the lock was lost to another scheduler; what runs goes on, then.
+        """
         self._begin()
         try:
             while not self._over():
+                if not in_place():
+                    raise LedgerError(DISPLACED)
                 self._notes.turn(wait_seconds=self._settings.tick_seconds)
                 self._look_around()
                 self._notes.assess()
@@ -106,8 +129,8 @@ class Daemon:
         self._notes.put(partial(self._stop, why))
 
     def reload(self) -> None:
-        """Read the job files that have changed, now."""
-        self._notes.put(partial(self._rescan, at_once=True))
+        """Read the job files that have changed, now. Does nothing while standing by: they are read in due time."""
+        self._notes.put(self._reload)
 
     def hear(self, message: bytes) -> tuple[Decision, ...]:
         """Decide about a message of Alertmanager's, job by job, and have done what it rightly asks for.
@@ -201,6 +224,16 @@ class Daemon:
         self._dispatcher.fill()
         self._notes.attempt(self._retrainings.fill, repeats=True)
 
+    def _reload(self) -> None:
+        if not self._standing_by:
+            self._rescan(at_once=True)
+
+    def _take_place(self, take_place: Callable[[], bool]) -> None:
+        self._standing_by = not take_place()
+        if self._standing_by and not self._said_standing_by:
+            self._said_standing_by = True
+            self._log("standing by", f"another scheduler is at work on ledger {self._ledger.location}; stands by")
+
     def _rescan(self, *, at_once: bool = False) -> None:
         self._rescan_at = time.monotonic() + self._settings.rescan_every_seconds
         self._roster.rescan(self._dispatcher, at_once=at_once)
@@ -226,6 +259,10 @@ class Daemon:
             self._log("sync failed", "; ".join(result.errors))
 
     def _stop(self, why: str) -> None:
+        self._stopped = True
+        if self._standing_by:
+            self._log("stopped", f"{why}: stopped; it was standing by")
+            return
         again = self._dispatcher.stopping
         seconds = 0.0 if again else self._settings.shutdown_seconds
         self._clock.stop()
@@ -250,6 +287,7 @@ class Daemon:
             max_running=self._settings.max_running,
             turned_at=time.monotonic(),
             ready=self._ready and not self._dispatcher.stopping,
+            standing_by=self._standing_by,
             jobs=self._roster.scheduled(),
             running=self._dispatcher.running(),
             waiting=self._dispatcher.waiting(),

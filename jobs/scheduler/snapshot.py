@@ -91,12 +91,14 @@ class Snapshot:
 
     `missed` has the latest of the missed runs. `trouble` says why the ledger can't be used, while that is so. `turned_at` is
     when its loop last came round, on the monotonic clock. `ready`: it has read its job files, and takes care of them.
+    `standing_by`: another scheduler does, and this one waits to take its place.
     """
 
     began_at: float
     max_running: int
     turned_at: float
     ready: bool = False
+    standing_by: bool = False
     jobs: tuple[ScheduledJob, ...] = ()
     running: tuple[RunningJob, ...] = ()
     waiting: tuple[WaitingJob, ...] = ()

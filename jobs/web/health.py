@@ -15,6 +15,8 @@ from monitoring.scheduler_metrics import CONTENT_TYPE, SchedulerFigures, exposed
 STALLED_SECONDS = 60.0
 """The scheduler's loop comes round every second; one that hasn't for so long hangs."""
 
+STANDING_BY = "another scheduler is at work on the ledger; this one stands by to take its place"
+
 
 def health_routes(
     snapshot: Callable[[], Snapshot], figures: Callable[[], SchedulerFigures], *, clock: Callable[[], float] = monotonic
@@ -30,7 +32,7 @@ def health_routes(
 
     def unready() -> list[str]:
         now = snapshot()
-        reasons = [] if now.ready else ["the scheduler is starting or stopping"]
+        reasons = [] if now.ready else [STANDING_BY if now.standing_by else "the scheduler is starting or stopping"]
         return [*ill(), *reasons, *([now.trouble] if now.trouble else [])]
 
     def healthz(_request: Request) -> Response:

@@ -85,6 +85,11 @@ class Ledger:
         """Where files are kept that belong to the ledger: records of batches, logs; for one in a file, the folder it is in."""
         return self._store.folder
 
+    @property
+    def shared(self) -> bool:
+        """Whether processes of several hosts may use it."""
+        return self._store.shared
+
     def lock(self, kind: locks.Kind, job: str, *, wait_seconds: float = 0.0) -> AbstractContextManager[StillHeld]:
         """Hold a job's lock for the `with` block: `run` while scoring, `push` while pushing, `retrain` while a model is made.
 

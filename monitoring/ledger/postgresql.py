@@ -83,6 +83,7 @@ _ADVICE_BY_STATE = {
 class PostgreSQLStore(Store):
     """A database, or a schema of one, that hosts share. `folder` is where this host keeps files."""
 
+    shared = True
     insists_seconds = INSISTS_SECONDS
 
     def __init__(self, url: URL, folder: Path | None) -> None:

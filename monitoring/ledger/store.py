@@ -31,6 +31,8 @@ class Store(ABC):
     `location` is what may be shown of where it is.
     """
 
+    shared: bool = False
+    """Whether hosts can share it."""
     insists_seconds: float = 0.0
     """How long a transaction that was lost is tried again."""
 
