@@ -45,7 +45,7 @@ class Postgres:
         shutil.chown(password, self._owner)
         arguments = ["-D", str(self._data), "-U", USER, "-A", "scram-sha-256", f"--pwfile={password}", "-E", "UTF8"]
         command = [str(self._programs / "initdb"), *arguments, "--locale=C", "--no-sync"]
-        subprocess.run(command, cwd=self._folder, user=self._user, check=True, capture_output=True)
+        subprocess.run(command, cwd=self._folder, env=self._environment, user=self._user, check=True, capture_output=True)
         self.start()
         return self
 
@@ -65,6 +65,7 @@ class Postgres:
             self._process = subprocess.Popen(
                 [str(self._programs / "postgres"), "-D", str(self._data), "-p", str(self.port), *options],
                 cwd=self._folder,
+                env=self._environment,
                 user=self._user,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -99,6 +100,12 @@ class Postgres:
     @property
     def _data(self) -> Path:
         return self._folder / "data"
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        """With the libraries that were unpacked beside it, where it is not installed."""
+        found = sorted(self._programs.parents[2].glob("*-linux-gnu*"))
+        return {**os.environ, "LD_LIBRARY_PATH": os.pathsep.join(map(str, found))}
 
     @property
     def _user(self) -> str | None:
