@@ -17,6 +17,18 @@ def test_a_misspelt_variable_is_refused_with_the_nearest_one() -> None:
         read({"BATCHGAUGE_GATWAY": "http://gw"})
 
 
+def test_a_ledger_in_postgresql_has_a_folder_of_this_host(tmp_path: Path) -> None:
+    """Named, or the user's own; one in a file has its own, and wants no other. Its password is in no `repr`."""
+    url = "postgresql://me:hunter2@host/db"
+    environment = read({"BATCHGAUGE_LEDGER": url, "BATCHGAUGE_STATE": str(tmp_path)})
+    assert (environment.ledger, environment.ledger_file, environment.folder) == (url, None, tmp_path)
+    assert read({"BATCHGAUGE_LEDGER": url}).folder.name == "batchgauge"
+    assert "hunter2" not in repr(environment)
+    assert read({"BATCHGAUGE_LEDGER": str(tmp_path / "l.db")}).folder == tmp_path
+    with pytest.raises(SpecError, match="BATCHGAUGE_STATE: goes with a ledger in PostgreSQL"):
+        read({"BATCHGAUGE_LEDGER": str(tmp_path / "l.db"), "BATCHGAUGE_STATE": str(tmp_path)})
+
+
 def test_secrets_come_from_a_variable_or_a_file(tmp_path: Path) -> None:
     """Not from both, and not from an empty or missing file."""
     file = tmp_path / "password"

@@ -10,13 +10,16 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, Engine, Table, inspect, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, Engine, Insert, Table, inspect, select
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from monitoring.ledger import schema, upgrades
 from pipelines.errors import LedgerError
+
+if TYPE_CHECKING:
+    from sqlalchemy.dialects import postgresql, sqlite
 
 DAMAGED = "it is damaged; restore it from a backup, or move it away to start afresh"
 
@@ -131,17 +134,26 @@ class Store(ABC):
         return max(version, schema.VERSION)
 
 
+def upsert(connection: Connection, table: Table, *, add: tuple[str, ...] = (), replace: tuple[str, ...] = ()) -> Insert:
+    """An insert that, where the key exists, adds to the columns `add` and replaces the columns `replace`."""
+    return _upsert(connection.dialect.name, table, add, replace)
+
+
 @cache  # a run builds the same few for every part, which takes longer than running them
-def _upsert(dialect: str, table: Table, add: tuple[str, ...], replace: tuple[str, ...]) -> sqlite.Insert | postgresql.Insert:
-    statement = sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
+def _upsert(dialect: str, table: Table, add: tuple[str, ...], replace: tuple[str, ...]) -> Insert:
+    statement = _insert(dialect, table)
     changed = {name: table.c[name] + statement.excluded[name] for name in add}
     changed |= {name: statement.excluded[name] for name in replace}
     keys = list(table.primary_key)
     return statement.on_conflict_do_update(index_elements=keys, set_=changed) if changed else statement.on_conflict_do_nothing()
 
 
-def upsert(
-    connection: Connection, table: Table, *, add: tuple[str, ...] = (), replace: tuple[str, ...] = ()
-) -> sqlite.Insert | postgresql.Insert:
-    """An insert that, where the key exists, adds to the columns `add` and replaces the columns `replace`."""
-    return _upsert(connection.dialect.name, table, add, replace)
+def _insert(dialect: str, table: Table) -> sqlite.Insert | postgresql.Insert:
+    """Both databases say it in the same words, and SQLAlchemy in the same methods. Importing the other's takes long."""
+    if dialect == "postgresql":
+        from sqlalchemy.dialects import postgresql  # noqa: PLC0415
+
+        return postgresql.insert(table)
+    from sqlalchemy.dialects import sqlite  # noqa: PLC0415
+
+    return sqlite.insert(table)
