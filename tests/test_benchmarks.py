@@ -95,6 +95,7 @@ def test_a_job_of_many_series_has_them(work: workload.Workload) -> None:
     assert 9_990 < sum(len(family.samples) for family in families) <= 10_000
 
 
+@pytest.mark.timeout(300)
 def test_the_json_has_every_figure_and_every_contender(timings: Timings) -> None:
     """With the value of each round, what was compared, and the settings; what can't run here says why."""
     document = document_of(TRIED, timings)
