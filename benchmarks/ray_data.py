@@ -2,8 +2,9 @@
 
 Settings, as tried on two cores: an actor for each core with one kernel thread; half a core asked for each, since Ray Data
 reads with what is left, and waits for ever if nothing is (asking for none was a third slower: more readers than cores);
-whole blocks as zero-copy numpy batches, scored in slices of 4,096 (a `batch_size` of 4,096 took two thirds longer, 16,384 as long); a block
-for each row group (the four that it takes by itself were a quarter slower); zstd as everybody, files flushed to disk.
+whole blocks as zero-copy numpy batches, scored in slices of 4,096 (a `batch_size` of 4,096 took two thirds longer, one of
+16,384 as long); a block for each row group (the four that it takes by itself were a quarter slower); zstd as everybody;
+files flushed to disk.
 """
 
 from __future__ import annotations
