@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
@@ -128,7 +128,7 @@ class _NoJournal:
         del output_folder
         return {}
 
-    def add(self, report: PartReport) -> None:
+    def add(self, reports: Sequence[PartReport]) -> None:
         """Ignored."""
 
     def drop(self, outputs: Iterable[str]) -> None:
