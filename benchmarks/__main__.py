@@ -8,20 +8,21 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from time import perf_counter
 
 from benchmarks import suite, table
 from benchmarks.figures import FIGURES, result
 from benchmarks.machine import OtherWork
 from pipelines.errors import BatchgaugeError
 
-ROWS, ROUNDS = 4_194_304, 7
+ROWS, ROUNDS = 4_194_304, 5
 
 
 def main(arguments: Sequence[str]) -> int:
     """Measure, print the table, write the JSON. Returns the exit code."""
     options = _options(arguments)
     figures = [figure for figure in FIGURES if figure.name in options.names or not options.names]
-    other_work = OtherWork()
+    other_work, started = OtherWork(), perf_counter()
     try:
         with TemporaryDirectory(prefix="batchgauge-bench-") as folder:
             timings = suite.run(figures, rows=options.rows, rounds=options.rounds, folder=Path(folder), say=_say)
@@ -29,11 +30,10 @@ def main(arguments: Sequence[str]) -> int:
         _say(str(error))
         return 1
     results = [result(figure, timings) for figure in figures]
-    other_cores = other_work.cores()
-    print(table.as_text(results))
-    print(f"\nMeanwhile other work took {other_cores:.2f} of this host's cores.")
+    taken = {"other_cores": other_work.cores(), "seconds": perf_counter() - started}
+    document = table.as_json(results, timings, rows=options.rows, **taken)
+    print(table.as_text(document))
     if options.json:
-        document = table.as_json(results, timings, rows=options.rows, rounds=options.rounds, other_cores=other_cores)
         options.json.write_text(json.dumps(document, indent=2) + "\n")
     return 0
 
@@ -44,7 +44,10 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which figures; default: all of {', '.join(names)}")
     parser.add_argument("--rows", type=_positive, default=ROWS, help="rows to score, and to judge (default: %(default)s)")
     parser.add_argument(
-        "--rounds", type=_positive, default=ROUNDS, help="at least five for a figure that counts (default: %(default)s)"
+        "--rounds",
+        type=_positive,
+        default=ROUNDS,
+        help="the most rounds; at least five for a figure that counts (default: %(default)s)",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every ratio, time and setting there")
     options = parser.parse_args(arguments)

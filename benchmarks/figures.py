@@ -1,96 +1,179 @@
-"""The figures: who is compared with whom, and what came of it. All are ratios of times taken in the same round."""
+"""The figures: who is compared with whom, and what came of it, from times taken in the same round."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from statistics import median
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from benchmarks import growth
+from benchmarks import accelerator, command_line, growth, rendering
+from benchmarks.forward_only import FORWARD_ONLY
 from benchmarks.handwritten import DATA_LOADER, PANDAS_LOOP
-from benchmarks.job_runs import MONITORED, UNMONITORED
+from benchmarks.job_runs import BARE, LEDGER, MANY_SERIES, MANY_SERIES_UNPUSHED, MONITORED, PUSHES, RECORDS
 from benchmarks.limit import LIMIT
-from benchmarks.rounds import Contender, Timings
-from benchmarks.sliced import GROUPBY_MEANS, HOLDOUT, SKLEARN_LOOP
+from benchmarks.ray_data import BESIDE_RAY, RAY_DATA
+from benchmarks.rounds import Contender, Timings, of
+from benchmarks.sliced import AT_ONCE, GROUPBY_MEANS, HOLDOUT, METRIC_FRAME, SCORED, SKLEARN_LOOP
 from benchmarks.workload import DEEP_MLP, ODD_SHAPES, TRANSFORMER, Shape
 
-Span = Literal["scoring", "elapsed", "peak_bytes"]
+Span = Literal["scoring", "elapsed", "peak_bytes", "cpu"]
+Kind = Literal["ratio", "seconds", "extra seconds"]
+
+
+class Reach(NamedTuple):
+    """What a figure should come to: at least, or at most, `limit`."""
+
+    sign: Literal["≥", "≤"]
+    limit: float
+
+    def met(self, value: float) -> bool:
+        """Whether the value gets there."""
+        return value >= self.limit if self.sign == "≥" else value <= self.limit
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """How many times as fast the contender `measured` is as the contender `against`, over a span of their runs.
+    """What is made of two contenders' times over a span of their runs.
 
-    `reach` is what it should come to, in words; empty where nothing was promised. What grows is said the other way
-    round: `against` is the larger one, so the figure is how many times as much it takes.
+    `ratio`: how many times as fast `measured` is as `against`; what grows is said the other way round: `against` is the
+    larger one, so the figure is how many times as much it takes. `seconds`: those of `measured` alone. `extra seconds`:
+    those of `measured` less those of `against`. `reach` is None where nothing was promised.
     """
 
+    group: str
     name: str
     meaning: str
     measured: str
     against: str
+    reach: Reach | None = None
     span: Span = "scoring"
-    reach: str = ""
+    kind: Kind = "ratio"
 
 
-def of_shape(contender: str, shape: Shape) -> str:
-    """The contender's name when it scores rows of this shape."""
-    return f"{contender}, {shape.name}"
+def _least(limit: float) -> Reach:
+    return Reach("≥", limit)
 
 
-def _shape_figure(shape: Shape) -> Figure:
-    name = f"shape: {shape.name}"
-    return Figure(name, "scoring, as a share of its limit", of_shape(MONITORED, shape), of_shape(LIMIT, shape))
+def _most(limit: float) -> Reach:
+    return Reach("≤", limit)
 
 
 def _compute_figure(name: str, shape: Shape) -> Figure:
-    measured, against = of_shape(MONITORED, shape), of_shape(FORWARD_ONLY, shape)
-    return Figure(name, f"{shape.name}, as a share of forward only", measured, against, reach="≥ 0.95")
+    measured, against = of(MONITORED, shape.name), of(FORWARD_ONLY, shape.name)
+    return Figure(COMPUTE, name, f"{shape.name} ÷ forward only", measured, against, _least(0.95))
 
 
-FORWARD_ONLY = "forward only"
-COMPUTE_BOUND = (DEEP_MLP, TRANSFORMER)
+def _shape_figure(shape: Shape) -> Figure:
+    measured, against = of(MONITORED, shape.name), of(LIMIT, shape.name)
+    return Figure(SHAPES, f"shape: {shape.name}", "scoring, as a share of its limit", measured, against)
+
+
+def _accelerated_figures(name: str, shape: Shape) -> tuple[Figure, ...]:
+    ours, forward, in_turn = (of(who, shape.name) for who in (MONITORED, FORWARD_ONLY, accelerator.IN_TURN))
+    return (
+        Figure(ACCELERATOR, f"cuda-{name}", f"{shape.name} ÷ forward only", ours, forward),
+        Figure(ACCELERATOR, f"cuda-{name}-overlap", "against copies and forward in turn", ours, in_turn),
+    )
+
+
+SCORING, COMPUTE, MONITORING, GROWTH, SHAPES, QUALITY, COMMANDS, RENDERING, ACCELERATOR = (
+    "Scoring, I/O-bound",
+    "Scoring, compute-bound",
+    "What monitoring costs",
+    "Growth",
+    "Wide and odd shapes",
+    "Sliced quality",
+    "The command line",
+    "Rendering and pushing",
+    "On an accelerator",
+)
+_FRAME_HOLDOUT, _FRAME = of(HOLDOUT, AT_ONCE), of(METRIC_FRAME, AT_ONCE)
+_CLI = command_line
+_RENDERED = rendering.RENDERED_AND_PUT
 FIGURES = (
-    Figure("pandas", "scoring, against a pandas loop", MONITORED, PANDAS_LOOP, reach="≥ 1.3"),
-    Figure("dataloader", "scoring, against a DataLoader loop", MONITORED, DATA_LOADER, reach="≥ 1.6"),
-    Figure("whole-run", "from start to end of the run, against a pandas loop", MONITORED, PANDAS_LOOP, "elapsed"),
-    Figure("monitoring", "scoring, monitoring on against off", MONITORED, UNMONITORED, reach="≥ 0.99"),
-    Figure("limit", "scoring, as a share of the limit", MONITORED, LIMIT, reach="≥ 0.85"),
+    Figure(SCORING, "limit", "scoring, as a share of the limit", MONITORED, LIMIT, _least(0.85)),
+    Figure(SCORING, "pandas", "scoring, against a pandas loop", MONITORED, PANDAS_LOOP, _least(1.3)),
+    Figure(SCORING, "dataloader", "scoring, against a DataLoader loop", MONITORED, DATA_LOADER, _least(1.6)),
+    Figure(SCORING, "ray-data", "scoring, against Ray Data", BESIDE_RAY, RAY_DATA, _least(6)),
+    Figure(SCORING, "whole-run", "from start to end, against a pandas loop", MONITORED, PANDAS_LOOP, span="elapsed"),
     _compute_figure("compute-mlp", DEEP_MLP),
     _compute_figure("compute-transformer", TRANSFORMER),
-    Figure("memory", "peak memory, ten times the rows", growth.ROWS, growth.TIMES_TEN, "peak_bytes", "≤ 1.1"),
-    Figure("growth-rows", "seconds for each row, ten times the rows", growth.ROWS, growth.TIMES_TEN, reach="≤ 1.05"),
-    Figure("growth-parts", "1,000 parts against 10 of the same rows", growth.FEW_PARTS, growth.MANY_PARTS, reach="≤ 1.1"),
+    Figure(MONITORING, "monitoring", "scoring, monitoring on ÷ off", PUSHES, BARE, _least(0.99)),
+    Figure(MONITORING, "monitoring-cpu", "the same, CPU time of all cores", PUSHES, BARE, _least(0.99), "cpu"),
+    Figure(MONITORING, "ledger-cpu", "CPU time, with ledger ÷ without", LEDGER, BARE, span="cpu"),
+    Figure(MONITORING, "records-cpu", "CPU time, with batch records ÷ without", RECORDS, LEDGER, span="cpu"),
+    Figure(MONITORING, "pushes-cpu", "CPU time, with pushes ÷ without", PUSHES, RECORDS, span="cpu"),
+    Figure(MONITORING, "many-series", "scoring, 10,000 series pushed ÷ not", MANY_SERIES, MANY_SERIES_UNPUSHED),
+    Figure(GROWTH, "memory", "peak memory, ten times the rows", growth.ROWS, growth.TIMES_TEN, _most(1.1), "peak_bytes"),
+    Figure(GROWTH, "growth-rows", "seconds a row, ten times the rows", growth.ROWS, growth.TIMES_TEN, _most(1.05)),
+    Figure(GROWTH, "growth-parts", "1,000 parts ÷ 10 of the same rows", growth.FEW_PARTS, growth.MANY_PARTS, _most(1.1)),
     *map(_shape_figure, ODD_SHAPES),
-    Figure("quality", "400 slices judged, against a scikit-learn loop", HOLDOUT, SKLEARN_LOOP),
-    Figure("quality-groupby", "400 slices judged, against groupby means", HOLDOUT, GROUPBY_MEANS),
+    Figure(QUALITY, "metric-frame", "400 slices, against MetricFrame", _FRAME_HOLDOUT, _FRAME, _least(1_000)),
+    Figure(QUALITY, "judging", "judging ÷ scoring the same rows", MONITORED, of(HOLDOUT, SCORED), _most(0.03)),
+    Figure(QUALITY, "quality", "400 slices, against a scikit-learn loop", HOLDOUT, SKLEARN_LOOP),
+    Figure(QUALITY, "quality-groupby", "400 slices, against groupby means", HOLDOUT, GROUPBY_MEANS),
+    Figure(COMMANDS, "help", "batchgauge --help, seconds", _CLI.HELP, _CLI.PYTHON, _most(0.35), kind="seconds"),
+    Figure(COMMANDS, "list", "batchgauge list of 200 jobs, seconds", _CLI.LIST, _CLI.PYTHON, _most(0.8), kind="seconds"),
+    Figure(COMMANDS, "validate", "batchgauge validate, seconds", _CLI.VALIDATE, _CLI.PYTHON, _most(0.8), kind="seconds"),
+    Figure(
+        COMMANDS, "small-run", "a run of 1,000 rows, extra seconds", _CLI.RUN, _CLI.SCRIPT, _most(0.8), kind="extra seconds"
+    ),
+    Figure(RENDERING, "rendering", "rendering and PUT ÷ client's encoding", rendering.CLIENT, _RENDERED, _most(1.5)),
+    Figure(RENDERING, "rendering-alone", "rendering ÷ client's encoding", rendering.CLIENT, rendering.RENDERED),
+    Figure(RENDERING, "rendering-gauges", "and PUT ÷ client's gauges, set, encoded", rendering.CLIENT_GAUGES, _RENDERED),
+    Figure(RENDERING, "delivery", "a whole push ÷ client's encoding", rendering.CLIENT, rendering.DELIVERED),
+    *_accelerated_figures("mlp", accelerator.SHAPES[0]),
+    *_accelerated_figures("transformer", accelerator.SHAPES[1]),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A figure as it came out: one ratio for each round, above 1 where `measured` was faster."""
+    """A figure as it came out: one value for each round; none where a contender is `missing`, which says why."""
 
     figure: Figure
     measured: Contender
     against: Contender
-    ratios: tuple[float, ...]
+    values: tuple[float, ...]
+    best: float | None
+    """The same from each contender's best round: what disturbs the machine disturbs it least."""
 
     @property
-    def median(self) -> float:
+    def median(self) -> float | None:
         """The figure itself."""
-        return median(self.ratios)
+        return median(self.values) if self.values else None
+
+    @property
+    def met(self) -> bool | None:
+        """Whether it reaches what was promised; None where nothing was, or nothing was measured."""
+        found, reach = self.median, self.figure.reach
+        return None if found is None or reach is None else reach.met(found)
+
+    @property
+    def missing(self) -> str:
+        """Why there are no values; empty where there are."""
+        return self.measured.missing or self.against.missing
 
 
 def result(figure: Figure, timings: Timings) -> Result:
     """The figure, from timings of both contenders; of several variants, the one that did best in these rounds."""
 
-    def seconds(contender: Contender) -> list[float]:
+    def spans(contender: Contender) -> list[float]:
         return [getattr(timing, figure.span) for timing in timings[contender]]
 
-    def best(name: str) -> Contender:
-        return min((one for one in timings if one.name == name), key=lambda one: median(seconds(one)))
+    def fastest(name: str) -> Contender:
+        able = [one for one in timings if one.name == name]
+        return min(able, key=lambda one: median(spans(one)) if spans(one) else 0.0)
 
-    measured, against = best(figure.measured), best(figure.against)
-    ratios = (theirs / ours for ours, theirs in zip(seconds(measured), seconds(against), strict=True))
-    return Result(figure, measured, against, tuple(ratios))
+    measured, against = fastest(figure.measured), fastest(figure.against)
+    if measured.missing or against.missing:
+        return Result(figure, measured, against, (), None)
+    ours, theirs = spans(measured), spans(against)
+    values = tuple(_value(figure.kind, *pair) for pair in zip(ours, theirs, strict=True))
+    return Result(figure, measured, against, values, _value(figure.kind, min(ours), min(theirs)))
+
+
+def _value(kind: Kind, ours: float, theirs: float) -> float:
+    if kind == "seconds":
+        return ours
+    return ours - theirs if kind == "extra seconds" else theirs / ours

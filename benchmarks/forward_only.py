@@ -14,6 +14,7 @@ from benchmarks.workload import Workload
 from monitoring.resources import available_cores
 from pipelines import tuning
 
+FORWARD_ONLY = "forward only"
 BATCH_SIZES = (64, 256, 1024, 4096)
 
 

@@ -8,9 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.job_runs import RunFailed, finished
-from benchmarks.rounds import Contender, Timing
-from benchmarks.workload import Workload
+from benchmarks.job_runs import finished
+from benchmarks.rounds import Contender, RunFailed, Timing
+from benchmarks.workload import Shape, Workload
 from jobs.environment import read
 from monitoring.resources import ResourceMeter
 
@@ -18,6 +18,11 @@ FILES = 10
 ROWS, TIMES_TEN, FEW_PARTS, MANY_PARTS = "one file", "ten files", "10 parts", "1,000 parts"
 GROUPS = 100
 """Row groups in a file: each is a part where parts are many."""
+
+
+def shape(rows: int, divisor: int) -> Shape:
+    """A file of `rows` ÷ `divisor` rows in a hundred row groups."""
+    return Shape("growth", group_rows=-(-max(1, rows // divisor) // GROUPS), rows_divisor=divisor)
 
 
 def contenders(workload: Workload) -> tuple[Contender, ...]:

@@ -76,8 +76,9 @@ def _encode_seconds(workload: Workload) -> float:
     """For each row: id, prediction and score as zstd Parquet, in memory, in the encodings that were found fastest."""
     scores = np.random.default_rng(SEED).random(_PART_ROWS, dtype=np.float32)
     started = perf_counter()
-    for first in range(0, workload.rows, _PART_ROWS):
-        rows = min(_PART_ROWS, workload.rows - first)
+    part_rows = min(_PART_ROWS, workload.rows // workload.shape.files)
+    for first in range(0, workload.rows, part_rows):
+        rows = min(part_rows, workload.rows - first)
         predictions = (scores[:rows] >= 0.5).astype(np.int64)  # noqa: PLR2004  as the job decides
         table = pa.table({"id": np.arange(first, first + rows), "prediction": predictions, "score": scores[:rows]})
         pq.write_table(table, pa.BufferOutputStream(), compression="zstd", use_dictionary=False, column_encoding=_DIFFERENCES)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import platform
-from importlib.metadata import version
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -11,7 +13,7 @@ import psutil
 
 from monitoring.resources import available_cores
 
-_PACKAGES = ("batchgauge", "numpy", "pandas", "pyarrow", "scikit-learn", "torch")
+_PACKAGES = ("batchgauge", "fairlearn", "numpy", "pandas", "prometheus_client", "pyarrow", "ray", "scikit-learn", "torch")
 
 
 class OtherWork:
@@ -30,9 +32,29 @@ def facts() -> dict[str, Any]:
     """Cores and versions, for who compares two tables."""
     return {
         "cores": available_cores(),
+        "processor": _processor(),
         "python": platform.python_version(),
-        "packages": {name: version(name) for name in _PACKAGES},
+        "packages": dict(_versions()),
     }
+
+
+def _versions() -> Iterator[tuple[str, str]]:
+    """Of the packages that are installed: some are extras."""
+    for name in _PACKAGES:
+        try:
+            yield name, version(name)
+        except PackageNotFoundError:
+            continue
+
+
+def _processor() -> str:
+    """What the kernel calls it; on other systems than Linux, what Python does."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.machine())
 
 
 def _other_seconds() -> float:

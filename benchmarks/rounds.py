@@ -8,33 +8,50 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from pipelines.errors import BatchgaugeError
+
+
+class RunFailed(BatchgaugeError):  # noqa: N818  it says what happened
+    """A run that was to be timed did not end well."""
+
 
 @dataclass(frozen=True, slots=True)
 class Timing:
     """One run, in seconds: `scoring` from the first read to the last durable write, `elapsed` with all around it.
 
-    `batch_rows` is the batch size, where one was settled on; `peak_bytes` the most memory, where it was measured.
+    `cpu` is what it cost in seconds of all cores, its servers' included; `batch_rows` the batch size, where one was
+    settled on; `peak_bytes` the most memory. 0 is what was not measured.
     """
 
     scoring: float
     elapsed: float
     batch_rows: int | None = None
     peak_bytes: int = 0
+    cpu: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """Something to time. `variant` tells those of one name apart; `settings` says in words what it was given."""
+    """Something to time. `variant` tells those of one name apart; `settings` says in words what it was given.
+
+    `missing` says why it can't run here, and what to do; empty where it can.
+    """
 
     name: str
     settings: str
     run: Callable[[], Timing]
     variant: str = ""
+    missing: str = ""
 
     @property
     def label(self) -> str:
         """Its name with its variant."""
         return f"{self.name}, {self.variant}" if self.variant else self.name
+
+
+def of(contender: str, what: str) -> str:
+    """The contender's name when it does a certain work."""
+    return f"{contender}, {what}"
 
 
 Timings = dict[Contender, list[Timing]]
@@ -44,11 +61,12 @@ def measure(contenders: Sequence[Contender], rounds: int, *, say: Callable[[str]
     """Run each contender once in each round; its timings, in the order of the rounds.
 
     Each round begins with another contender, and every second one goes backwards: nobody has always the same
-    one before it. Memory that one leaves behind is given back before the next begins.
+    one before it. Memory that one leaves behind is given back before the next begins. What can't run here has no timings.
     """
     timings: Timings = {contender: [] for contender in contenders}
-    for number in range(rounds):
-        for contender in _order(contenders, number):
+    able = [contender for contender in contenders if not contender.missing]
+    for number in range(rounds if able else 0):
+        for contender in _order(able, number):
             timings[contender].append(timed(contender))
         say(f"round {number + 1} of {rounds}")
     return timings

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
+from importlib.util import find_spec
 from time import perf_counter
 
 import numpy as np
@@ -11,13 +13,14 @@ import pandas as pd  # type: ignore[import-untyped]  # it publishes no types
 import pyarrow as pa
 from sklearn.metrics import accuracy_score, recall_score
 
-from benchmarks.rounds import Contender, Timing
+from benchmarks.rounds import Contender, Timing, of
 from benchmarks.workload import CLASSES, SEED
 from pipelines.holdout import HoldoutCounter, HoldoutCounts
 from pipelines.settings import HoldoutSettings
 
 SLICES = 400
-HOLDOUT, SKLEARN_LOOP, GROUPBY_MEANS = "holdout", "scikit-learn loop", "groupby means"
+HOLDOUT, SKLEARN_LOOP, GROUPBY_MEANS, METRIC_FRAME = "holdout", "scikit-learn loop", "groupby means", "MetricFrame"
+AT_ONCE, SCORED = "beside MetricFrame", "the job's number of rows"
 _PART_ROWS = 131_072
 
 Quality = Mapping[str, tuple[float | None, float | None]]
@@ -27,10 +30,11 @@ Quality = Mapping[str, tuple[float | None, float | None]]
 class JudgedRows:
     """Rows with their true and predicted class and a slice, random from a fixed seed; nine of ten are predicted right.
 
-    `answers` has what each contender found in its last run.
+    `what` is added to the contenders' names; `answers` has what each found in its last run.
     """
 
-    def __init__(self, rows: int) -> None:
+    def __init__(self, rows: int, what: str = "") -> None:
+        self._what = what
         generator = np.random.default_rng(SEED)
         truth = generator.integers(0, 2, rows)
         self._predicted = np.where(generator.random(rows) < 0.9, truth, 1 - truth)  # noqa: PLR2004  nine of ten
@@ -42,21 +46,24 @@ class JudgedRows:
     def contenders(self) -> tuple[Contender, ...]:
         """All of them."""
         counting = f"HoldoutCounter, parts of {_PART_ROWS:,} rows, one thread; with bounds, confusion and the whole"
+        missing = "" if find_spec("fairlearn") else "not measured: fairlearn is not installed; pip install fairlearn"
+        framed = "fairlearn's MetricFrame, accuracy_score and recall_score by region"
         looping = "DataFrame.groupby, then accuracy_score and recall_score of numpy arrays for each slice"
         return (
             self._contender(HOLDOUT, counting, lambda: _counted(self._table, self._predicted)),
             self._contender(SKLEARN_LOOP, looping, lambda: _looped(self._frame)),
             self._contender(GROUPBY_MEANS, "two vectorised groupby means, no loop", lambda: _grouped(self._frame)),
+            self._contender(METRIC_FRAME, framed, lambda: _framed(self._frame), missing),
         )
 
-    def _contender(self, name: str, settings: str, judge: Callable[[], Quality]) -> Contender:
+    def _contender(self, name: str, settings: str, judge: Callable[[], Quality], missing: str = "") -> Contender:
         def run() -> Timing:
             started = perf_counter()
             self.answers[name] = judge()
             seconds = perf_counter() - started
             return Timing(seconds, seconds)
 
-        return Contender(name, settings, run)
+        return Contender(of(name, self._what) if self._what else name, settings, run, missing=missing)
 
 
 def _counted(table: pa.Table, predicted: npt.NDArray[np.int64]) -> Quality:
@@ -86,3 +93,17 @@ def _grouped(frame: pd.DataFrame) -> Quality:
     accuracies = right.groupby(frame["region"], sort=False).mean()
     recalls = right[positive].groupby(frame["region"][positive], sort=False).mean().to_dict()
     return {name: (value, recalls.get(name)) for name, value in accuracies.items()}
+
+
+def _framed(frame: pd.DataFrame) -> Quality:
+    from fairlearn.metrics import MetricFrame  # noqa: PLC0415  an extra, that the others do without
+
+    recall = partial(recall_score, zero_division=np.nan)
+    found = MetricFrame(
+        metrics={"accuracy": accuracy_score, "recall": recall},
+        y_true=frame["truth"],
+        y_pred=frame["predicted"],
+        sensitive_features=frame["region"],
+    ).by_group
+    recalls = found["recall"]
+    return {name: (value, None if np.isnan(recalls[name]) else recalls[name]) for name, value in found["accuracy"].items()}

@@ -29,7 +29,7 @@ name = "{name}"
 [model]
 factory = "benchmarks.workload:{model}"
 weights = "{model}.safetensors"
-device = "cpu"
+device = "{device}"
 task = "binary"
 classes = [0, 1]
 
@@ -43,18 +43,30 @@ part_rows = {part_rows}
 path = "scored/{name}"
 
 [batch]
+rows = {batch_rows}
 keep_runs = {keep_runs}
 
 [push]
 every = "1s"
 """
+_HOLDOUT = """
+[[holdout]]
+name = "{name}"
+path = "holdout"
+label = "truth"
+slices = ["{column}"]
+max_slices = {slices}
+"""
+_SLICES = (800, 700)
+"""Values of two columns: with seven series each, more than the 10,000 that are shown of a job."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
     """What the rows of a workload look like. `columns` of float32, or one list column of `PIXELS` uint8.
 
-    `rows_divisor`: so many times fewer rows than the usual ones, for about as much work.
+    `rows_divisor`: so many times fewer rows than the usual ones, for about as much work. `most_rounds`: what takes long
+    gets few.
     """
 
     name: str = "mlp"
@@ -65,20 +77,23 @@ class Shape:
     group_rows: int = _GROUP_ROWS
     files: int = 1
     rows_divisor: int = 1
+    most_rounds: int = 5
 
 
 USUAL = Shape()
 DEEP_MLP = Shape("MLP 32-1024-1024-2", model="wide_mlp", group_rows=8_192, rows_divisor=32)
 TRANSFORMER = Shape("transformer on patches", model="transformer", images=True, group_rows=512, rows_divisor=1_024)
+COMPUTE_BOUND = (DEEP_MLP, TRANSFORMER)
 ODD_SHAPES = (
-    Shape("4 columns", model="mlp_of_4", columns=4),
+    Shape("4 columns", model="mlp_of_4", columns=4, rows_divisor=2),
     Shape("1,000 columns", model="mlp_of_1000", columns=1_000, group_rows=8_192, rows_divisor=32),
     Shape("images", model="mlp_of_images", images=True, group_rows=16_384, rows_divisor=16),
     Shape("row groups of 1,024", group_rows=1_024, rows_divisor=4),
-    Shape("row groups of 1 Mi", group_rows=2**20),
-    Shape("256 files", files=256, rows_divisor=2),
-    Shape("snappy", compression="snappy"),
-    Shape("uncompressed", compression="none"),
+    Shape("row groups of 1 Mi", group_rows=2**20, rows_divisor=1),
+    Shape("1,000 files", files=1_000, rows_divisor=32),
+    Shape("10,000 files", files=10_000, rows_divisor=32, most_rounds=1),
+    Shape("snappy", compression="snappy", rows_divisor=4),
+    Shape("uncompressed", compression="none", rows_divisor=4),
 )
 
 
@@ -106,8 +121,17 @@ class Workload:
         """The folder that a contender writes to."""
         return self.folder / "scored" / contender
 
-    def job(self, name: str, *, keep_runs: int, part_rows: int | None = None) -> Path:
-        """A new job file for batchgauge, with its own defaults wherever there is a choice."""
+    def job(
+        self,
+        name: str,
+        *,
+        keep_runs: int,
+        part_rows: int | None = None,
+        batch_rows: int | None = None,
+        device: str = "cpu",
+        more: str = "",
+    ) -> Path:
+        """A new job file for batchgauge, with its own defaults wherever there is a choice; `more` is added at its end."""
         path = self.folder / f"{name}.toml"
         features = f'features = ["image"]\nshape = [{PIXELS}]' if self.shape.images else 'features = ["feature_*"]'
         path.write_text(
@@ -116,10 +140,23 @@ class Workload:
                 model=self.shape.model,
                 features=features,
                 part_rows=part_rows or max(self.group_rows, min(_GROUP_ROWS, -(-self.rows // _LEAST_GROUPS))),
+                device=device,
+                batch_rows=batch_rows or '"auto"',
                 keep_runs=keep_runs,
             )
+            + more
         )
         return path
+
+    def write_many_slices(self) -> str:
+        """Labelled rows that make more slices than can be shown, and the holdouts of a job file that judge them."""
+        count = 2 * max(_SLICES)
+        columns = {f"feature_{number}": np.zeros(count, np.float32) for number in range(self.shape.columns)}
+        labels = {"truth": np.arange(count) // max(_SLICES)}  # each slice has both classes
+        values = {f"slice_{size}": np.arange(count) % size for size in _SLICES}
+        (self.folder / "holdout").mkdir(exist_ok=True)
+        pq.write_table(pa.table(columns | labels | values), self.folder / "holdout" / "rows.parquet")
+        return "".join(_HOLDOUT.format(name=f"of {size}", column=f"slice_{size}", slices=size) for size in _SLICES)
 
     def model(self) -> torch.nn.Module:
         """The model with its weights, for those who load it by hand."""
@@ -167,14 +204,13 @@ def wide_mlp() -> torch.nn.Module:
 
 
 class Transformer(torch.nn.Module):
-    """Four layers over the 16 patches, 8 × 8 each, of an image of 32 × 32."""
+    """Some layers over the 16 patches, 8 × 8 each, of an image of 32 × 32."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int = 128, layers: int = 4) -> None:
         super().__init__()
-        width = 128
         self.first = torch.nn.Linear(_PATCH * _PATCH, width)
         layer = torch.nn.TransformerEncoderLayer(width, nhead=4, dim_feedforward=4 * width, batch_first=True)
-        self.layers = torch.nn.TransformerEncoder(layer, num_layers=4)
+        self.layers = torch.nn.TransformerEncoder(layer, num_layers=layers)
         self.last = torch.nn.Linear(width, 2)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -190,6 +226,11 @@ class Transformer(torch.nn.Module):
 def transformer() -> torch.nn.Module:
     """The transformer."""
     return Transformer()
+
+
+def larger_transformer() -> torch.nn.Module:
+    """One that an accelerator has something to do with: 12 layers, 512 wide."""
+    return Transformer(width=512, layers=12)
 
 
 def _new_model(shape: Shape) -> torch.nn.Module:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic_core import to_jsonable_python
 
 from jobs.breaches import Breach
-from jobs.request import RunResult
 from monitoring.ledger import RunRecord
 from monitoring.ledger.records import RUN
 from monitoring.state import JobState
 from pipelines.report import RunReport
+
+if TYPE_CHECKING:  # a list of jobs needs neither the job file's model nor an HTTP client
+    from jobs.request import RunResult
 
 
 def run_document(result: RunResult, breaches: Iterable[Breach]) -> dict[str, Any]:

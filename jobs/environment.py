@@ -9,7 +9,7 @@ from pathlib import Path
 
 from platformdirs import user_state_path
 
-from monitoring.gateway import Credentials, checked_url
+from monitoring.credentials import Credentials
 from monitoring.state import Destination
 from monitoring.urls import is_postgresql
 from pipelines.errors import PushError, SpecError
@@ -112,8 +112,12 @@ def _state_path() -> Path:
 
 def _gateway(url: str | None) -> str | None:
     """The URL, checked before anybody can record or show it; empty says nowhere."""
+    if not url:
+        return url
+    from monitoring.gateway import checked_url  # noqa: PLC0415  with its HTTP client, that a list of jobs has no use for
+
     try:
-        return checked_url(url) if url else url
+        return checked_url(url)
     except PushError as error:
         raise SpecError(f"environment variable {PREFIX}GATEWAY: {error}") from None  # the cause may hold a password
 

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from jobs.breaches import Breach
-from jobs.doctor import Finding
-from jobs.request import RunResult
 from monitoring import names
 from monitoring.ledger import RunRecord
-from monitoring.push import Delivery
 from monitoring.state import JobState
 from pipelines.report import Estimate, HoldoutReport, Outcome, RunReport, SliceReport, Stage
+
+if TYPE_CHECKING:  # a list of jobs needs neither the job file's model nor an HTTP client
+    from jobs.doctor import Finding
+    from jobs.request import RunResult
+    from monitoring.push import Delivery
 
 WORST_SLICES = 5
 _REJECTIONS = 5
