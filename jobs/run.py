@@ -116,7 +116,7 @@ def _attempt(
         reason=reason,
         elapsed_seconds=monotonic() - began,
         resources=meter.stop(accelerator_memory_peak_bytes=pipeline.accelerator_memory_peak_bytes),
-        warnings=(*journal.close(), *(holdout.error for holdout in pipeline.holdouts if holdout.error)),
+        warnings=(*pipeline.warnings, *journal.close(), *(holdout.error for holdout in pipeline.holdouts if holdout.error)),
     )
 
 

@@ -88,6 +88,8 @@ def _figures(report: RunReport) -> Table:
     if report.latency_quantiles:
         quantiles = ", ".join(f"{name} {seconds(report.latency_quantiles[q])}" for name, q in _QUANTILES)
         table.add_row("batch latency", f"{quantiles} over {report.batches:,} batches")
+    if report.batches_out_of_memory:
+        table.add_row("out of memory", f"{report.batches_out_of_memory:,} batches, inferred again in smaller ones")
     if report.stage_seconds:
         total = sum(report.stage_seconds.values()) or 1.0
         shares = ((stage, report.stage_seconds.get(stage, 0.0) / total) for stage in Stage)

@@ -58,6 +58,12 @@ REQUESTS = _metric(
     "cumulative", "counter", "inference_requests_total", "Rows scored over the job's life: one request is one row."
 )
 BATCHES = _metric("cumulative", "counter", "inference_batches_total", "Batches inferred over the job's life.")
+BATCHES_OUT_OF_MEMORY = _metric(
+    "cumulative",
+    "counter",
+    "inference_batches_out_of_memory_total",
+    "Batches that did not fit into memory over the job's life: their rows were inferred in smaller ones.",
+)
 ROWS_REJECTED = _metric(
     "cumulative", "counter", "inference_rows_rejected_total", "Rows not scored over the job's life, and why.", "reason"
 )

@@ -4,6 +4,7 @@
     ├── SpecError     the job file (or the environment) says something that can't be done
     ├── DataError     input, output or labels are missing, unreadable, unwritable or of the wrong shape
     ├── ModelError    the model can't be loaded, or its output doesn't fit the task
+    │   └── OutOfMemoryError   a batch doesn't fit into memory; a smaller one may
     ├── LedgerError   the ledger can't be opened, read or written
     └── PushError     the gateway (or the textfile folder) didn't take the state
 
@@ -27,6 +28,10 @@ class DataError(BatchgaugeError):
 
 class ModelError(BatchgaugeError):
     """The model can't be loaded safely, or what it returns doesn't fit the task."""
+
+
+class OutOfMemoryError(ModelError):
+    """A batch doesn't fit into memory, of the host or of the accelerator; a smaller one may."""
 
 
 class LedgerError(BatchgaugeError):

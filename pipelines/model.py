@@ -14,7 +14,8 @@ import torch
 from torch.nn.parameter import is_lazy
 
 from pipelines import archive, entrypoint, versions
-from pipelines.errors import ModelError
+from pipelines.errors import ModelError, OutOfMemoryError
+from pipelines.fitting import ran_out_of_memory
 from pipelines.inputs import Inputs
 from pipelines.report import ModelReport
 from pipelines.settings import ModelSettings
@@ -38,12 +39,18 @@ class Model:
         """The model's output `[N, …]` on the host, for inputs on the host; the device is synchronised.
 
         Raises:
+            OutOfMemoryError: there is not enough memory for so many rows.
             ModelError: the model fails on inputs of this shape, or returns something else than one tensor.
 
         """
         try:
             output = self._call(inputs)
         except Exception as error:
+            if ran_out_of_memory(error):
+                raise OutOfMemoryError(
+                    f"out of memory on {self.report.device} with {_shapes(inputs)}: {_first_line(error)}; "
+                    "lower batch.rows or batch.workers"
+                ) from error
             raise ModelError(
                 f"the model failed on {_shapes(inputs)}: {_first_line(error)}; check 'features', 'shape' and 'dtype' against "
                 "the model (a torch.export program needs a dynamic batch dimension)"
@@ -51,6 +58,11 @@ class Model:
         if not isinstance(output, torch.Tensor):
             raise ModelError(f"the model returned a {type(output).__name__}: it must return one tensor")
         return output.to("cpu")
+
+    def free_memory(self) -> None:
+        """Give back what the accelerator's allocator keeps for later, after a batch that didn't fit; nothing on the CPU."""
+        if self._device.type != "cpu":
+            torch.accelerator.memory.empty_cache()
 
     def memory_peak_bytes(self) -> int | None:
         """The most memory that this process had allocated on the model's accelerator; None where nobody counts it."""
@@ -61,9 +73,9 @@ class Model:
             return self._run(_contiguous(inputs))
         try:
             return self._run(inputs)
-        except RuntimeError:
+        except RuntimeError as error:
             # Scalar columns come as a transposed view, which `view` refuses in some models; reshape would not.
-            if all(tensor.is_contiguous() for tensor in _tensors(inputs)):
+            if ran_out_of_memory(error) or all(tensor.is_contiguous() for tensor in _tensors(inputs)):
                 raise
             output = self._run(_contiguous(inputs))
             self._contiguous = True

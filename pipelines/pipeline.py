@@ -139,13 +139,18 @@ class Pipeline:
         """The most memory allocated on the accelerator so far; None without one."""
         return self._scorer.accelerator_memory_peak_bytes() if self._scorer else None
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What did not go as the job asked, though nothing was lost by it."""
+        return self._scorer.warnings if self._scorer else ()
+
     def filled_in(self, report: RunReport) -> RunReport:
         """The report with all that this pipeline knows put into it."""
         tally = self.tally
         return replace(
             report,
             model=self.model,
-            batch_rows=self.batch_rows if tally.latencies else None,
+            batch_rows=self._scorer.batch_rows if self._scorer and tally.latencies else None,
             workers=self.workers,
             parts_planned=self.parts_planned,
             parts_done=tally.parts_done,
@@ -154,6 +159,7 @@ class Pipeline:
             rows_scored=tally.rows_scored,
             rows_rejected=tally.rows_rejected,
             batches=len(tally.latencies),
+            batches_out_of_memory=tally.batches_out_of_memory,
             latency_quantiles=exact_quantiles(tally.latencies),
             stage_seconds=tally.stage_seconds,
             rejections=tally.rejections,

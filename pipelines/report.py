@@ -94,8 +94,9 @@ class PartReport:
     """The additive delta of one part.
 
     `name` is the part's file name relative to the output folder, `source` the absolute path of its input
-    file. `rows_read == rows_scored + sum(rows_rejected.values())` always. `error` is set when the part was
-    rejected whole (then nothing was written and it is not committed).
+    file. `rows_read == rows_scored + sum(rows_rejected.values())` always. `batches_out_of_memory` counts those that didn't
+    fit into memory since the part before: their rows are in smaller ones. `error` is set when the part was rejected whole
+    (then nothing was written and it is not committed).
     """
 
     name: str
@@ -108,6 +109,7 @@ class PartReport:
     rows_rejected: Mapping[Reason, int]
     stage_seconds: Mapping[Stage, float]
     batches: tuple[BatchRecord, ...] = ()
+    batches_out_of_memory: int = 0
     error: str | None = None
 
     def __post_init__(self) -> None:
@@ -217,8 +219,9 @@ class RunReport:
     Timestamps are Unix seconds; `elapsed_seconds` (all of it) and `scoring_seconds` (from the first read to the
     last commit: no imports, model load, warm-up or holdouts) are measured on the monotonic clock, so they are
     never negative. `parts_skipped` were already committed with the same input and model. `latency_quantiles` maps
-    0.5, 0.95, 0.99 and 1.0 to exact batch latencies (empty without batches). `batch_rows` is None when
-    nothing was scored.
+    0.5, 0.95, 0.99 and 1.0 to exact batch latencies (empty without batches). `batch_rows` is what was
+    used in the end, None when nothing was scored; `batches_out_of_memory` counts batches that didn't fit into memory, whose
+    rows were inferred in smaller ones.
     """
 
     run_id: str
@@ -242,6 +245,7 @@ class RunReport:
     rows_scored: int = 0
     rows_rejected: Mapping[Reason, int] = field(default_factory=dict)
     batches: int = 0
+    batches_out_of_memory: int = 0
     latency_quantiles: Mapping[float, float] = field(default_factory=dict)
     stage_seconds: Mapping[Stage, float] = field(default_factory=dict)
     rejections: tuple[Rejection, ...] = ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -17,9 +17,10 @@ from pipelines import model, sink, source, tuning
 from pipelines.batches import Batch, Batches
 from pipelines.cancellation import Cancellation
 from pipelines.casting import REASONS, Codes
-from pipelines.errors import DataError, ModelError
+from pipelines.errors import DataError, ModelError, OutOfMemoryError
 from pipelines.features import Features
-from pipelines.inputs import PartInputs
+from pipelines.fitting import Fitting, ran_out_of_memory
+from pipelines.inputs import PartInputs, Prepared
 from pipelines.predictions import class_names, decode
 from pipelines.report import ModelReport, PartReport, Reason
 from pipelines.settings import BatchSettings, ClassName, InputSettings, ModelSettings, OutputSettings
@@ -48,7 +49,7 @@ class Scorer:
     """A job's model and features, ready to score parts. One for a process; safe to share between its workers.
 
     `fingerprint` is the SHA-256 over all that decides a part's output: the bytes of the model file, factory, version
-    and task, the features, and the columns that are written. `batch_rows` is settled by `warm_up`.
+    and task, the features, and the columns that are written.
 
     Raises:
         ModelError: the model can't be loaded.
@@ -74,7 +75,8 @@ class Scorer:
         self._columns: tuple[str, ...] = ()
         self._width = 2 if model_settings.task == "binary" else len(model_settings.classes or ())
         self._float = np.float64 if input_settings.dtype == "float64" else np.float32
-        self.batch_rows: int = _DEFAULT_BATCH_ROWS if batch_settings.rows == "auto" else batch_settings.rows
+        self._batch_rows: int = _DEFAULT_BATCH_ROWS if batch_settings.rows == "auto" else batch_settings.rows
+        self._fitting = Fitting()
         self.fingerprint = _fingerprint(self._model.fingerprint, model_settings, input_settings, output_settings)
 
     @property
@@ -85,6 +87,21 @@ class Scorer:
     def accelerator_memory_peak_bytes(self) -> int | None:
         """The most accelerator memory allocated so far; None on the CPU."""
         return self._model.memory_peak_bytes()
+
+    @property
+    def batch_rows(self) -> int:
+        """Rows in a batch, for all workers: settled by `warm_up`, unless the job does, and halved for what doesn't fit."""
+        return self._fitting.at_most(self._batch_rows)
+
+    @batch_rows.setter
+    def batch_rows(self, rows: int) -> None:
+        self._batch_rows = rows
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What did not go as the job asked, though nothing was lost by it."""
+        warning = self._fitting.warning(self.model.device, self.batch_rows)
+        return (warning,) if warning else ()
 
     @property
     def classes(self) -> tuple[ClassName, ...]:
@@ -149,14 +166,15 @@ class Scorer:
         """The part's rows in memory, to be inferred again and again: nothing of it is counted, kept or written.
 
         The function prepares and infers the rows from `first` up to, and without, `last` as `score` would; it may be
-        called from several threads, and raises `DataError` and `ModelError` as `score` does.
+        called from several threads, and raises `DataError` and `ModelError` as `score` does, but `OutOfMemoryError` where
+        `score` would go on with smaller batches.
 
         Raises:
             DataError: the part can't be read.
 
         """
         inputs = self._features.inputs(self._reader.read(part, self._columns))
-        return lambda first, last: self._infer(inputs, first, last)
+        return lambda first, last: self._one(inputs, first, last)
 
     def score(self, part: Part, cancellation: Cancellation) -> PartReport:
         """Score one part and put its predictions (and rejects) in the output folder.
@@ -201,17 +219,53 @@ class Scorer:
         read = perf_counter()
         inputs = self._features.inputs(table.select(list(self._columns)))
         batches = Batches(part.name, len(table), read_seconds=read - started, prepare_seconds=perf_counter() - read)
-        for first in range(0, len(table), self.batch_rows):
-            cancellation.check()
-            batch = self._infer(inputs, first, min(first + self.batch_rows, len(table)))
+        for first, batch in self._inferred(inputs, 0, len(table), self._batch_rows, cancellation):
             if self._input.invalid_rows == "fail" and batch.reasons is not None:
                 raise self._invalid(part, table, first, batch.reasons)
             batches.add(first, batch)
         return table.select(list(extra_columns)), batches
 
+    def _inferred(
+        self, inputs: PartInputs, first: int, last: int, rows: int, cancellation: Cancellation
+    ) -> Iterator[tuple[int, Batch]]:
+        """Batches of so many rows, or of as many as fit into memory, each with its first row, in order."""
+        while first < last:
+            cancellation.check()
+            end = min(first + self._fitting.at_most(rows), last)
+            batch = self._fitted(inputs, first, end)
+            if batch is not None:
+                yield first, batch
+                first = end
+
+    def _fitted(self, inputs: PartInputs, first: int, last: int) -> Batch | None:
+        """The rows as one batch; None if they are more than fit into memory. Raises `ModelError` if that is a single one."""
+        try:
+            return self._one(inputs, first, last)
+        except OutOfMemoryError as error:
+            if last - first == 1:
+                raise ModelError(
+                    f"a batch of 1 row ran out of memory on {self.model.device}: free memory that others hold there, lower "
+                    f"batch.workers, or use another model.device ({error.__cause__})"
+                ) from error
+        # Not in the handler: the error holds the frames of the model's calls, and they what was allocated.
+        self._fitting.halve(last - first)
+        self._model.free_memory()
+        return None
+
     def _infer(self, inputs: PartInputs, first: int, last: int) -> Batch:
+        """The rows as one batch, for its seconds; where they don't fit into memory, as the batches that a run would make."""
+        batches = [batch for _, batch in self._inferred(inputs, first, last, last - first, Cancellation())]
+        if self._batch.rows == "auto":
+            self._fitting.forgive()  # nobody asked for so many: they were tried out
+        if len(batches) == 1:
+            return batches[0]
+        predictions = next((batch.predictions for batch in batches if batch.predictions is not None), None)
+        seconds = [(batch.prepare_seconds, batch.latency_seconds) for batch in batches]
+        return Batch(None, predictions, *map(sum, zip(*seconds, strict=True)))
+
+    def _one(self, inputs: PartInputs, first: int, last: int) -> Batch:
         started = perf_counter()
-        prepared = inputs.prepare(first, last)
+        prepared = self._prepared(inputs, first, last)
         ready = perf_counter()
         if not prepared.valid:
             return Batch(prepared.reasons, None, ready - started, 0.0)
@@ -219,6 +273,14 @@ class Scorer:
         predictions = decode(output, self._settings, prepared.valid, probabilities="probabilities" in self._output.columns)
         self._width = predictions.classes
         return Batch(prepared.reasons, predictions, ready - started, perf_counter() - ready)
+
+    def _prepared(self, inputs: PartInputs, first: int, last: int) -> Prepared:
+        try:
+            return inputs.prepare(first, last)
+        except (MemoryError, RuntimeError) as error:
+            if not ran_out_of_memory(error):
+                raise
+            raise OutOfMemoryError(f"out of memory for the inputs of {last - first} rows; lower batch.rows") from error
 
     def _invalid(self, part: Part, table: pa.Table, first: int, reasons: Codes) -> DataError:
         flawed = int(np.argmax(reasons > 0))
@@ -266,6 +328,7 @@ class Scorer:
             rows_rejected=rejected,
             stage_seconds=batches.stage_seconds() if batches else {},
             batches=batches.records() if batches else (),
+            batches_out_of_memory=self._fitting.take(),
             error=error,
         )
 

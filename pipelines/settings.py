@@ -180,7 +180,9 @@ class BatchSettings(Settings):
     """How the machine is used."""
 
     rows: Annotated[int, Field(gt=0, lt=2**31)] | Auto = Field(
-        "auto", description="Rows in a batch, or `auto`: the fastest of a few sizes, measured on the real model and data."
+        "auto",
+        description="Rows in a batch, or `auto`: the fastest of a few sizes, measured on the real model and data. "
+        "Batches that don't fit into memory are halved.",
     )
     workers: Annotated[int, Field(gt=0, le=1024)] | Auto = Field(
         "auto", description="Parts worked on at once, or `auto`: one for each core (one for an accelerator)."

@@ -16,6 +16,7 @@ class Tally:
         self.parts_done = 0
         self.rows_read = 0
         self.rows_scored = 0
+        self.batches_out_of_memory = 0
         self._rejections: dict[Rejection, None] = {}
         self.latencies = array("d")
         self._rejected: Counter[Reason] = Counter()
@@ -25,6 +26,7 @@ class Tally:
         """Count one part: done, or rejected whole."""
         self.rows_read += report.rows_read
         self.rows_scored += report.rows_scored
+        self.batches_out_of_memory += report.batches_out_of_memory
         self._rejected.update(report.rows_rejected)
         self.add_seconds(report.stage_seconds)
         self.latencies.extend(batch.latency_seconds for batch in report.batches)

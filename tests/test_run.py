@@ -66,6 +66,35 @@ def test_every_row_is_scored_once_and_joins_back(job: TinyJob, environment: Envi
     assert result.report.parts_done == 4
 
 
+GREEDY = """
+import torch
+
+
+class Greedy(torch.nn.Linear):
+    def forward(self, x):
+        if len(x) > 30:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return super().forward(x)
+
+
+def build():
+    return Greedy(2, 2)
+"""
+
+
+def test_a_batch_that_does_not_fit_into_memory_is_counted_and_said(job: TinyJob, environment: Environment) -> None:
+    """The run is a success: nothing was lost. The report, the counter and the warning say what to set."""
+    (job.folder / "tiny.py").write_text(GREEDY)
+    job.write_input(NIGHT, 350)
+    report = go(job, environment).report
+    assert (report.outcome, report.batch_rows, report.rows_scored, report.batches) == (Outcome.SUCCESS, 25, 350, 14)
+    assert report.batches_out_of_memory == 1
+    (warning,) = report.warnings
+    assert "of 25 in the end; set batch.rows = 25" in warning
+    assert counter(environment, "inference_batches_out_of_memory_total") == 1
+    assert len(job.output(NIGHT)) == 350
+
+
 def test_a_second_run_finds_everything_done(job: TinyJob, environment: Environment) -> None:
     """Committed parts with the same input and model are skipped; --rescore does them again, and counts them."""
     job.write_input(NIGHT, 250)

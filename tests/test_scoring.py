@@ -20,13 +20,13 @@ from safetensors.torch import save_file
 
 from pipelines.cancellation import Cancellation, Cancelled
 from pipelines.engines.local import LocalEngine
-from pipelines.errors import DataError, ModelError
+from pipelines.errors import DataError, ModelError, OutOfMemoryError
 from pipelines.report import PartReport, Reason, Stage
 from pipelines.scoring import Scorer
 from pipelines.settings import BatchSettings, InputSettings, ModelSettings, OutputSettings
 from pipelines.source import Part, UnreadableError, find_files, plan
 
-FACTORY = """
+FACTORY = '''
 import torch
 
 class Net(torch.nn.Module):
@@ -41,7 +41,35 @@ class Unsure(Net):
     # Rows whose first feature is negative come out as NaN.
     def forward(self, x):
         return torch.where(x[:, :1] < 0, float("nan"), self.layer(x))
-"""
+
+class Greedy(Net):
+    """Has memory for 20 rows."""
+
+    most = 20
+
+    def forward(self, x):
+        if len(x) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return self.layer(x)
+
+class Greedier(Greedy):
+    most = 0
+
+class Roomy(Greedy):
+    most = 3_000
+
+class Enormous(Greedy):
+    def forward(self, x):
+        if len(x) > self.most:
+            torch.empty(2**60)
+        return self.layer(x)
+
+class Listing(Greedy):
+    def forward(self, x):
+        if len(x) > self.most:
+            raise MemoryError
+        return self.layer(x)
+'''
 
 
 def net() -> torch.nn.Linear:
@@ -396,3 +424,75 @@ def test_a_part_keeps_its_name_and_counts_whatever_happens(folder: Path, tmp_pat
     (part,) = parts_of(scorer, tmp_path)
     report = scorer.score(replace(part, rows=60), Cancellation())
     assert report.rows_rejected == {Reason.UNREADABLE: 60}
+
+
+@pytest.mark.parametrize("greedy", ["Greedy", "Enormous", "Listing"])
+def test_a_batch_that_does_not_fit_into_memory_is_inferred_in_halves(folder: Path, tmp_path: Path, greedy: str) -> None:
+    """Nothing is lost, twice or out of order; the next batches are of the size that fits, and what happened is counted."""
+    table = with_flaws(rows(1_000))
+    write(tmp_path, table)
+    scorer = make(folder, tmp_path, model_factory=f"net.py:{greedy}")
+    first, *others = score(scorer, tmp_path, part_rows=200)
+    kept = table.filter(pa.array(valid(table)))
+    assert scored(tmp_path)["id"].to_pylist() == kept["id"].to_pylist()
+    assert scored(tmp_path)["prediction"].to_pylist() == oracle(kept).argmax(dim=1).tolist()
+    # Of 64 rows 36 or 37 are valid, and of 32 no more than 20, which fit.
+    assert scorer.batch_rows == 32
+    assert [report.batches_out_of_memory for report in (first, *others)] == [1, 0, 0, 0, 0]
+    assert {batch.rows for report in (first, *others) for batch in report.batches} <= {*range(1, 21)}
+    assert [batch.batch for batch in first.batches] == [*range(7)]
+    assert sum(batch.rows for batch in first.batches) == first.rows_scored
+    (warning,) = scorer.warnings
+    assert warning == (
+        "batches of 64 rows ran out of memory on cpu: their rows were inferred in smaller ones, of 32 in the end; "
+        "set batch.rows = 32, or lower batch.workers"
+    )
+
+
+def test_workers_that_run_out_of_memory_at_once_settle_on_one_size(folder: Path, tmp_path: Path) -> None:
+    """However many fail with the same size, it is halved once for all of them."""
+    table = rows(8_000)
+    write(tmp_path, table, group=400)
+    scorer = make(folder, tmp_path, model_factory="net.py:Greedy", batch_rows=150)
+    reports = score(scorer, tmp_path, part_rows=400, workers=8)
+    assert scored(tmp_path)["prediction"].to_pylist() == oracle(table).argmax(dim=1).tolist()
+    assert scored(tmp_path)["id"].to_pylist() == [*range(8_000)]
+    assert 11 <= scorer.batch_rows <= 20  # a part's last batch has fewer rows, and may have been the one that failed
+    assert 3 <= sum(report.batches_out_of_memory for report in reports) <= 4 * 8
+    assert sum(batch.rows for report in reports for batch in report.batches) == 8_000
+
+
+def test_not_even_one_row_fits(folder: Path, tmp_path: Path) -> None:
+    """Then there is nothing to be done but to say so."""
+    write(tmp_path, rows(100))
+    scorer = make(folder, tmp_path, model_factory="net.py:Greedier")
+    with pytest.raises(
+        ModelError, match=r"a batch of 1 row ran out of memory on cpu: free memory .*Tried to allocate 2\.00 GiB"
+    ):
+        score(scorer, tmp_path)
+    assert not (tmp_path / "out").exists()
+
+
+def test_warming_up_finds_what_fits(folder: Path, tmp_path: Path) -> None:
+    """A size that the job sets is halved, with a warning; `auto` has tried out too large ones on purpose."""
+    write(tmp_path, rows(20_000), group=20_000)
+    asked = make(folder, tmp_path, model_factory="net.py:Greedy")
+    auto = make(folder, tmp_path, model_factory="net.py:Roomy", batch_rows="auto")
+    for scorer in (asked, auto):
+        scorer.warm_up(parts_of(scorer, tmp_path, 20_000)[0], Cancellation())
+    assert asked.batch_rows == 16
+    assert 256 <= auto.batch_rows <= 3_000
+    assert (len(asked.warnings), auto.warnings) == (1, ())
+    assert [report.batches_out_of_memory for report in score(asked, tmp_path, 20_000)] == [2]
+    assert [report.batches_out_of_memory for report in score(auto, tmp_path, 20_000)] == [0]
+
+
+def test_rows_held_in_memory_say_that_they_do_not_fit(folder: Path, tmp_path: Path) -> None:
+    """Whoever measures a size must not be given the speed of another one."""
+    write(tmp_path, rows(100))
+    scorer = make(folder, tmp_path, model_factory="net.py:Greedy")
+    infer = scorer.held(parts_of(scorer, tmp_path)[0])
+    with pytest.raises(OutOfMemoryError, match=r"out of memory on cpu with inputs torch\.float32 \[64, 3\]"):
+        infer(0, 64)
+    assert infer(0, 20).predictions is not None
+    assert scorer.batch_rows == 64

@@ -6,6 +6,9 @@ from dataclasses import replace
 
 from rich.console import Console, RenderableType
 
+from jobs.report.facts import Facts
+from jobs.report.last_run import last_run
+from jobs.report.words import Clock
 from jobs.summary import job_status, run_history
 from monitoring.ledger import RunRecord
 from monitoring.state import JobState
@@ -53,3 +56,15 @@ def test_the_status_shows_what_was_rejected_and_the_warnings_of_the_latest_run()
     shown = text(job_status(JobState(definition(), 1, {}, latest=latest), 0.0))
     assert "rejected: /inbox/4.parquet is torn\n… and 2 more rejected files or parts\n" in shown
     assert "warning: holdout 'labelled' is gone" in shown
+
+
+def test_batches_that_did_not_fit_into_memory_are_shown_where_there_were_some() -> None:
+    """In the terminal, and on the page for people without one."""
+    report = finished()
+    tight = replace(report, batches_out_of_memory=3)
+    shown = "3 batches, inferred again in smaller ones"
+    for latest, expected in ((report, False), (tight, True)):
+        state = JobState(definition(), 1, {}, latest=latest)
+        assert (shown in text(job_status(state, 0.0))) == expected
+        facts = Facts(state, (), older_runs=False, batches=None, batches_error=None, clock=Clock(0.0, "UTC"))
+        assert ("Batches out of memory" in str(last_run(facts))) == expected

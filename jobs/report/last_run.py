@@ -110,6 +110,8 @@ def _speed_rows(report: RunReport, limit: float | None) -> Iterator[tuple[str, s
             yield f"Batch latency, {label}", seconds(report.latency_quantiles[quantile])
     if report.batches:
         yield "Batches", f"{report.batches:,}" + (f" of {report.batch_rows:,} rows" if report.batch_rows else "")
+    if report.batches_out_of_memory:
+        yield "Batches out of memory", f"{report.batches_out_of_memory:,}, inferred again in smaller ones"
     if report.workers:
         yield "Workers", f"{report.workers:,}"
 

@@ -35,7 +35,7 @@ def nanoseconds(seconds: float) -> int:
 
 def zeros(definition: JobDefinition) -> dict[Key, int]:
     """Every counter that the job can be known to have, at 0: pushed before the first run, so its increase is seen."""
-    keys: list[Key] = [(names.REQUESTS.name, ()), (names.BATCHES.name, ()), (SUM, ())]
+    keys: list[Key] = [(name, ()) for name in (names.REQUESTS.name, names.BATCHES.name, names.BATCHES_OUT_OF_MEMORY.name, SUM)]
     keys += [(names.ROWS_REJECTED.name, (reason,)) for reason in Reason]
     keys += [(names.STAGE_SECONDS.name, (stage,)) for stage in Stage]
     keys += [(names.RUNS.name, (outcome,)) for outcome in Outcome]
@@ -53,6 +53,7 @@ def of_parts(reports: Sequence[PartReport]) -> dict[Key, int]:
     for report in reports:
         tally[names.REQUESTS.name, ()] += report.rows_scored
         tally[names.BATCHES.name, ()] += len(report.batches)
+        tally[names.BATCHES_OUT_OF_MEMORY.name, ()] += report.batches_out_of_memory
         for reason, rows in report.rows_rejected.items():
             tally[names.ROWS_REJECTED.name, (reason,)] += rows
         for stage, seconds in report.stage_seconds.items():
