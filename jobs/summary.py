@@ -95,9 +95,9 @@ def _figures(report: RunReport) -> Table:
         shares = ((stage, report.stage_seconds.get(stage, 0.0) / total) for stage in Stage)
         table.add_row("time", ", ".join(f"{stage} {share:.0%}" for stage, share in shares))
     if report.model is not None:
-        table.add_row(
-            "model", f"{report.model.version} ({report.model.format}, {report.model.device}, {report.model.sha256[:12]})"
-        )
+        model = report.model
+        how = [model.device] if model.precision == "float32" else [model.device, model.precision]
+        table.add_row("model", f"{model.version} ({', '.join([model.format, *how, model.sha256[:12]])})")
     return table
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +23,22 @@ from pipelines.inputs import Inputs
 from pipelines.report import ModelReport
 from pipelines.settings import ModelSettings
 
+Autocast = Callable[[], AbstractContextManager[Any]]
+
 _NAMED_AT_MOST = 3
 
 
 class Model:
     """A loaded model. `forward` may be called from several threads."""
 
-    def __init__(self, module: torch.nn.Module, report: ModelReport, device: torch.device) -> None:
+    def __init__(
+        self, module: torch.nn.Module, report: ModelReport, device: torch.device, autocast: Autocast = nullcontext
+    ) -> None:
         self.report = report
         self.fingerprint = report.sha256
         self._module = module
         self._device = device
+        self._autocast = autocast
         self._contiguous = False
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)  # what is reported is this model's, not its predecessor's
@@ -83,9 +91,10 @@ class Model:
 
     @torch.inference_mode()
     def _run(self, inputs: Inputs) -> Any:
-        if isinstance(inputs, dict):
-            return self._module(**{name: tensor.to(self._device) for name, tensor in inputs.items()})
-        return self._module(*(tensor.to(self._device) for tensor in inputs))
+        with self._autocast():
+            if isinstance(inputs, dict):
+                return self._module(**{name: tensor.to(self._device) for name, tensor in inputs.items()})
+            return self._module(*(tensor.to(self._device) for tensor in inputs))
 
 
 def load(settings: ModelSettings, folder: Path) -> Model:
@@ -97,6 +106,7 @@ def load(settings: ModelSettings, folder: Path) -> Model:
 
     """
     device = _device(settings.device)
+    autocast = _autocast(device, settings.precision)
     path = Path(settings.path or settings.weights or "")
     content = _read(path)
     sha256 = hashlib.sha256(content).hexdigest()
@@ -114,7 +124,7 @@ def load(settings: ModelSettings, folder: Path) -> Model:
     parameters = sum(parameter.numel() for parameter in module.parameters())
     known = versions.version_of(path, sha256)
     version = known.version if known else settings.version
-    return Model(module, ModelReport(version, sha256, format_, str(device), parameters), device)
+    return Model(module, ModelReport(version, sha256, format_, str(device), parameters, settings.precision), device, autocast)
 
 
 def _read(path: Path) -> bytes:
@@ -132,6 +142,22 @@ def _device(name: str) -> torch.device:
     if (device.index or 0) >= count:
         raise ModelError(f"model.device is {name!r}, but this machine has {count} {device.type} devices; use 'auto' or 'cpu'")
     return device
+
+
+def _autocast(device: torch.device, precision: str) -> Autocast:
+    """What the model is called within. Raises `ModelError` where the device can't compute so."""
+    if precision == "float32":
+        return nullcontext
+    autocast = partial(torch.autocast, device.type, dtype=getattr(torch, precision))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # it warns, and does nothing
+            with autocast():
+                return autocast
+    except (RuntimeError, UserWarning) as error:
+        raise ModelError(
+            f"model.precision is {precision!r}, which {device} can't do: {_first_line(error)}; use 'float32'"
+        ) from error
 
 
 def _from_factory(settings: ModelSettings, folder: Path, path: Path, content: bytes) -> tuple[torch.nn.Module, str]:

@@ -185,13 +185,18 @@ class HoldoutReport:
 
 @dataclass(frozen=True, slots=True)
 class ModelReport:
-    """Which model ran. `sha256` is of the weights file; `format` is safetensors, pt2, state_dict or pickle."""
+    """Which model ran, and how.
+
+    `sha256` is of the weights file; `format` is safetensors, pt2, state_dict or pickle; `precision` is float32 for a model
+    that computes as it is, bfloat16 or float16 under autocast.
+    """
 
     version: str
     sha256: str
     format: str
     device: str
     parameters: int
+    precision: str = "float32"
 
 
 @dataclass(frozen=True, slots=True)

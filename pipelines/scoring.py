@@ -362,9 +362,12 @@ def _located(part: Part, error: Exception) -> str:
 def _fingerprint(
     model_sha256: str, model_settings: ModelSettings, input_settings: InputSettings, output_settings: OutputSettings
 ) -> str:
+    model = model_settings.model_dump(include={"factory", "version", "task", "output", "classes", "decision_threshold"})
+    if model_settings.precision != "float32":
+        model["precision"] = model_settings.precision  # left out otherwise: what was scored before there was a choice stands
     decisive = {
         "sha256": model_sha256,
-        "model": model_settings.model_dump(include={"factory", "version", "task", "output", "classes", "decision_threshold"}),
+        "model": model,
         "input": input_settings.model_dump(include={"features", "shape", "dtype", "collate", "id"}),
         "output": output_settings.model_dump(include={"columns"}),
     }

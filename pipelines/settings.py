@@ -79,6 +79,12 @@ class ModelSettings(Settings):
     device: Annotated[StrictStr, Field(pattern=r"^(auto|cpu|cuda|cuda:\d+|mps)$")] = Field(
         "auto", description="`cpu`, `cuda`, `cuda:1`, `mps`, or `auto`: the first accelerator, else the CPU."
     )
+    precision: Literal["float32", "bfloat16", "float16"] = Field(
+        "float32",
+        description="`float32`: the model computes as it is. `bfloat16`, `float16`: under `torch.autocast`, for speed on "
+        "hardware that has it. Predictions change by rounding, so parts are scored again; rows that overflow (float16: beyond "
+        "65,504) are rejected.",
+    )
     trust: Literal["weights", "code"] = Field(
         "weights", description="`weights`: a model file may not run code on load. `code`: it may; you vouch for it."
     )
@@ -256,6 +262,15 @@ class PipelineSettings(Settings):
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             message = f"column {twice!r} would be written twice: rename it in input.id or output.columns"
+            raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _precision_applies(self) -> Self:
+        if self.model.precision != "float32" and self.input.dtype == "float64":
+            message = (
+                f"model.precision = {self.model.precision!r} does nothing for input.dtype = 'float64'; use dtype = 'float32'"
+            )
             raise ValueError(message)
         return self
 

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file, save_model
 
 from pipelines.errors import ModelError, SpecError
-from pipelines.model import Model, load
+from pipelines.model import Model, _autocast, load
 from pipelines.settings import ModelSettings
 
 FACTORY = """
@@ -118,6 +118,30 @@ def test_a_factory_with_weights_is_the_model(folder: Path, weights: str, format_
     assert (model.report.format, model.report.sha256, model.report.version) == (format_, digest, "7")
     assert (model.report.device, model.report.parameters) == ("cpu", 4 * 8 + 8 + 8 * 3 + 3)
     assert model.fingerprint == digest
+
+
+@pytest.mark.parametrize("form", ["factory", "pt2"])
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_a_lower_precision_is_torchs_autocast(folder: Path, precision: str, form: str) -> None:
+    """Exactly what plain torch gives under autocast; the report says it."""
+    export(folder)
+    given = {"path": "net.pt2"} if form == "pt2" else {}
+    model = loaded(folder, precision=precision, **given)
+    dtype = getattr(torch, precision)
+    with torch.autocast("cpu", dtype=dtype):
+        wanted = expected()
+    found = model.forward((X,))
+    assert (found.dtype, model.report.precision) == (dtype, precision)
+    torch.testing.assert_close(found, wanted, rtol=0, atol=0)
+    assert not torch.is_autocast_enabled("cpu")
+    assert not torch.equal(found.float(), expected())
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_a_precision_that_the_device_does_not_have_is_refused(precision: str) -> None:
+    """Before anything is scored."""
+    with pytest.raises(ModelError, match=rf"model\.precision is '{precision}', which meta can't do: .*; use 'float32'"):
+        _autocast(torch.device("meta"), precision)
 
 
 def test_an_exported_program_is_the_model(folder: Path) -> None:

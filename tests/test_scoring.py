@@ -22,7 +22,7 @@ from pipelines.cancellation import Cancellation, Cancelled
 from pipelines.engines.local import LocalEngine
 from pipelines.errors import DataError, ModelError, OutOfMemoryError
 from pipelines.report import PartReport, Reason, Stage
-from pipelines.scoring import Scorer
+from pipelines.scoring import Scorer, _fingerprint
 from pipelines.settings import BatchSettings, InputSettings, ModelSettings, OutputSettings
 from pipelines.source import Part, UnreadableError, find_files, plan
 
@@ -394,6 +394,7 @@ def test_the_fingerprint_is_of_what_decides_the_output(folder: Path, tmp_path: P
         {"output_path": "elsewhere"},
         {"output_compression": "gzip"},
         {"batch_rows": 7},
+        {"model_precision": "float32"},
     ]
     assert {make(folder, tmp_path, **changes).fingerprint for changes in same} == {base}
     other: list[dict[str, Any]] = [
@@ -401,12 +402,39 @@ def test_the_fingerprint_is_of_what_decides_the_output(folder: Path, tmp_path: P
         {"model_factory": "net.py:Unsure"},
         {"model_classes": ("a", "b", "c", "d")},
         {"model_output": "probabilities"},
+        {"model_precision": "bfloat16"},
+        {"model_precision": "float16"},
         {"input_features": ("x0", "x1", "x2")},
         {"input_dtype": "float64"},
         {"input_id": ()},
         {"output_columns": ("score",)},
     ]
     assert len({base, *(make(folder, tmp_path, **changes).fingerprint for changes in other)}) == len(other) + 1
+
+
+def test_what_was_scored_before_there_were_precisions_stands() -> None:
+    """A fingerprint is stored for years: this one was made by the version before."""
+    model = ModelSettings(factory="net.py:Net", weights="net.safetensors", task="multiclass")
+    inputs = InputSettings(path="in", features=("x*",), id=("id",))
+    found = _fingerprint("ab" * 32, model, inputs, OutputSettings(path="out"))
+    assert found == "ad999d50e17be7d7d9c2cd89b5be82c5742bb69c5e9b286f68c730b816b0ebb3"
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_a_lower_precision_is_decoded_in_float32(folder: Path, tmp_path: Path, precision: str) -> None:
+    """Predictions are those of the model under autocast, and probabilities add up as float32 does."""
+    table = rows(1_000)
+    write(tmp_path, table)
+    columns = ("score", "probabilities")
+    scorer = make(folder, tmp_path, model_precision=precision, output_columns=columns)
+    (report,) = score(scorer, tmp_path)
+    with torch.autocast("cpu", dtype=getattr(torch, precision)):
+        logits = net()(torch.from_numpy(np.stack([table[name].to_numpy() for name in ("x0", "x1", "x2")], axis=1)))
+    assert logits.dtype != torch.float32
+    found = np.array(scored(tmp_path)["probabilities"].to_pylist(), np.float32)
+    np.testing.assert_allclose(found, torch.softmax(logits.float(), dim=1).detach().numpy(), rtol=1e-6)
+    np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-6)
+    assert (report.rows_scored, scorer.model.precision) == (1_000, precision)
 
 
 def test_one_scorer_serves_many_threads(folder: Path, tmp_path: Path) -> None:

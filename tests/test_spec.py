@@ -76,6 +76,7 @@ def test_the_logical_date_is_that_of_the_latest_scheduled_time(tmp_path: Path) -
         ('task = "binary"', 'task = "binary"\nclasses = ["a", "b", "c"]', ["model", "exactly 2"]),
         ('weights = "tiny.safetensors"', "", ["model", "'factory' and 'weights' go together"]),
         ('factory = "tiny.py:build"', 'factory = "tiny.py"', ["model.factory = 'tiny.py'", "file.py:name"]),
+        ('version = "v1"', 'precision = "half"', ["model.precision = 'half'", "'float32', 'bfloat16' or 'float16'"]),
         ("rows = 50", "rows = 0", ["batch.rows = 0", "greater than 0", "'auto'"]),
         ("accuracy = 0.9", "accuracy = 90", ["thresholds.accuracy = 90", "less than or equal to 1"]),
         ('path = "inbox/date={date}"', 'path = "inbox/{night}"', ["{night}", "the only field"]),
@@ -115,6 +116,13 @@ def test_an_error_names_file_key_and_value_and_says_what_to_do(tmp_path: Path, o
     assert str(tmp_path / "job.toml") in message
     assert [word for word in words if word not in message] == []
     assert "hunter2" not in message
+
+
+def test_a_lower_precision_needs_inputs_that_it_applies_to(tmp_path: Path) -> None:
+    """torch's autocast leaves float64 alone, in silence."""
+    text = SPEC.replace('version = "v1"', 'precision = "bfloat16"').replace("part_rows = 100", 'dtype = "float64"')
+    with pytest.raises(SpecError, match=r"model\.precision = 'bfloat16' does nothing for input\.dtype = 'float64'"):
+        load(write(tmp_path, text))
 
 
 def test_a_model_can_be_retrained_only_if_it_can_be_judged_and_replaced(tmp_path: Path) -> None:
