@@ -4,29 +4,35 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from pipelines import entrypoint
 from pipelines.casting import is_list, is_number, storage_type, table_flaws
+from pipelines.devices import Staging
 from pipelines.errors import DataError
-from pipelines.inputs import Block, CollatedInputs, ListInputs, PartInputs, ScalarInputs, record_batch
+from pipelines.inputs import CollatedInputs, ListInputs, PartInputs, ScalarInputs, record_batch
 from pipelines.settings import InputSettings
 
 _PANDAS_INDEX = "__index_level_"
 
 
 class Features:
-    """The feature columns of a job: which they are, and how they become tensors. Safe to share between threads."""
+    """The feature columns of a job: which they are, and how they become tensors. Safe to share between threads.
 
-    def __init__(self, settings: InputSettings, folder: Path) -> None:
+    `staging` says where batches are prepared for a device; by itself, for the host.
+    """
+
+    def __init__(self, settings: InputSettings, folder: Path, staging: Callable[[np.dtype[Any]], Staging] = Staging) -> None:
         self._settings = settings
         self._collate = entrypoint.load(settings.collate, folder) if settings.collate else None
-        self._block = Block(np.dtype(settings.dtype))
+        self._staging = staging(np.dtype(settings.dtype))
 
     def columns(self, schema: pa.Schema) -> tuple[str, ...]:
         """The feature columns, in the model's order.
@@ -77,7 +83,7 @@ class Features:
         if self._collate is not None:
             return CollatedInputs(table, self._settings, self._collate)
         kind = ListInputs if is_list(storage_type(table.schema.field(0).type)) else ScalarInputs
-        return kind(table, self._settings, self._block)
+        return kind(table, self._settings, self._staging)
 
     def first_flaw(self, table: pa.Table, row: int) -> str:
         """The name of the first column that makes this row invalid."""

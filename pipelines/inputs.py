@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -14,19 +13,19 @@ import pyarrow.compute as pc
 import torch
 
 from pipelines.casting import NULL, Codes, numbers, plain, row_flaws, table_flaws, worst
+from pipelines.devices import Inputs, Staging
 from pipelines.errors import DataError
 from pipelines.settings import InputSettings
 from pipelines.source import UnreadableError
 
 Array = np.ndarray[Any, Any]
-Inputs = tuple[torch.Tensor, ...] | dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """One batch: the model's inputs for the `valid` rows of it, and the reason of each row, int8 [N] (0: valid).
 
-    `reasons` is None when all rows are valid. `inputs` may share memory with the next batch that the same thread prepares.
+    `reasons` is None when all rows are valid. `inputs` may lie in a block of the staging's.
     """
 
     inputs: Inputs
@@ -46,40 +45,26 @@ class PartInputs(Protocol):
         """
 
 
-class Block(threading.local):
-    """Memory that each thread uses for one batch after the other. A model may write to it: it is nobody's data."""
-
-    def __init__(self, dtype: np.dtype[Any]) -> None:
-        self.dtype = dtype
-        self._flat = np.empty(0, dtype)
-
-    def shaped(self, rows: int, columns: int) -> Array:
-        """A [rows, columns] block, with whatever was in it."""
-        if self._flat.size < rows * columns:
-            self._flat = np.empty(rows * columns, self.dtype)
-        return self._flat[: rows * columns].reshape(rows, columns)
-
-
 class ScalarInputs:
     """`[N, F]` from F columns of numbers, or `[N, *shape]`.
 
     A batch is the transpose of an [F, N] block: filling it writes no strided memory, which would be most of the cost.
     """
 
-    def __init__(self, table: pa.Table, settings: InputSettings, block: Block) -> None:
+    def __init__(self, table: pa.Table, settings: InputSettings, staging: Staging) -> None:
         self._shape = settings.shape
-        self._block = block
+        self._staging = staging
         self._columns: list[Array] = []
         self._flaws: Codes | None = None
         for name, column in zip(table.column_names, table.columns, strict=True):
-            values, flaws = numbers(whole(column), name, block.dtype)
+            values, flaws = numbers(whole(column), name, staging.dtype)
             self._columns.append(values)
             self._flaws = _either(self._flaws, flaws)
         self._may_be_infinite = any(map(_floating, self._columns))
 
     def prepare(self, first: int, last: int) -> Prepared:
         """As `PartInputs.prepare` promises."""
-        block = self._block.shaped(len(self._columns), last - first)
+        block = self._staging.shaped(len(self._columns), last - first)
         _cast([column[first:last] for column in self._columns], block)
         reasons = None if self._flaws is None else self._flaws[first:last]
         if self._may_be_infinite:
@@ -90,10 +75,10 @@ class ScalarInputs:
 class ListInputs:
     """`[N, *shape]` from one column of lists. Lists that are null have no items: `_starts` says where those of a row are."""
 
-    def __init__(self, table: pa.Table, settings: InputSettings, block: Block) -> None:
+    def __init__(self, table: pa.Table, settings: InputSettings, staging: Staging) -> None:
         (name,), column = table.column_names, plain(whole(table.column(0)))
         self._shape = settings.shape
-        self._block = block
+        self._staging = staging
         self._width = math.prod(settings.shape) if settings.shape else column.type.list_size
         self._present: Array | None = None
         self._starts: Array | None = None
@@ -102,13 +87,13 @@ class ListInputs:
             self._starts = np.concatenate([[0], np.cumsum(self._present)])
             column = column.drop_null()
         _check_lengths(column, name, self._width)
-        self._values, flaws = numbers(column.flatten(), name, block.dtype)
+        self._values, flaws = numbers(column.flatten(), name, staging.dtype)
         self._flaws = None if flaws is None else worst(*flaws.reshape(-1, self._width).T)
 
     def prepare(self, first: int, last: int) -> Prepared:
         """As `PartInputs.prepare` promises."""
         begin, end = (first, last) if self._starts is None else self._starts[[first, last]].tolist()
-        block = self._block.shaped(end - begin, self._width)
+        block = self._staging.shaped(end - begin, self._width)
         _cast([self._values[begin * self._width : end * self._width]], block)
         flaws = None if self._flaws is None else self._flaws[begin:end]
         if _floating(self._values):

@@ -16,10 +16,10 @@ import safetensors.torch
 import torch
 from torch.nn.parameter import is_lazy
 
-from pipelines import archive, entrypoint, versions
+from pipelines import archive, devices, entrypoint, versions
+from pipelines.devices import Computed, Device, Inputs, Pending, mapped, tensors
 from pipelines.errors import ModelError, OutOfMemoryError
 from pipelines.fitting import ran_out_of_memory
-from pipelines.inputs import Inputs
 from pipelines.report import ModelReport
 from pipelines.settings import ModelSettings
 
@@ -29,22 +29,18 @@ _NAMED_AT_MOST = 3
 
 
 class Model:
-    """A loaded model. `forward` may be called from several threads."""
+    """A loaded model. May be called from several threads; `device` is where."""
 
-    def __init__(
-        self, module: torch.nn.Module, report: ModelReport, device: torch.device, autocast: Autocast = nullcontext
-    ) -> None:
+    def __init__(self, module: torch.nn.Module, report: ModelReport, device: Device, autocast: Autocast = nullcontext) -> None:
         self.report = report
         self.fingerprint = report.sha256
+        self.device = device
         self._module = module
-        self._device = device
         self._autocast = autocast
         self._contiguous = False
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(device)  # what is reported is this model's, not its predecessor's
 
-    def forward(self, inputs: Inputs) -> torch.Tensor:
-        """The model's output `[N, …]` on the host, for inputs on the host; the device is synchronised.
+    def submit(self, inputs: Inputs) -> Pending:
+        """Begin with a batch, whose inputs lie on the host.
 
         Raises:
             OutOfMemoryError: there is not enough memory for so many rows.
@@ -52,7 +48,9 @@ class Model:
 
         """
         try:
-            output = self._call(inputs)
+            return self.device.submit(self._output, inputs)
+        except ModelError:
+            raise
         except Exception as error:
             if ran_out_of_memory(error):
                 raise OutOfMemoryError(
@@ -63,18 +61,22 @@ class Model:
                 f"the model failed on {_shapes(inputs)}: {_first_line(error)}; check 'features', 'shape' and 'dtype' against "
                 "the model (a torch.export program needs a dynamic batch dimension)"
             ) from error
+
+    def collect(self, pending: Pending) -> Computed:
+        """The output `[N, …]` of a batch that was submitted, on the host. Raises `ModelError` when it failed meanwhile."""
+        try:
+            return pending.collect()
+        except RuntimeError as error:
+            raise ModelError(
+                f"the model failed on {self.report.device}: {_first_line(error)}; a device reports errors late: it may "
+                "have been a batch before (CUDA_LAUNCH_BLOCKING=1 shows where)"
+            ) from error
+
+    def _output(self, inputs: Inputs) -> torch.Tensor:
+        output = self._call(inputs)
         if not isinstance(output, torch.Tensor):
             raise ModelError(f"the model returned a {type(output).__name__}: it must return one tensor")
-        return output.to("cpu")
-
-    def free_memory(self) -> None:
-        """Give back what the accelerator's allocator keeps for later, after a batch that didn't fit; nothing on the CPU."""
-        if self._device.type != "cpu":
-            torch.accelerator.memory.empty_cache()
-
-    def memory_peak_bytes(self) -> int | None:
-        """The most memory that this process had allocated on the model's accelerator; None where nobody counts it."""
-        return torch.cuda.max_memory_allocated(self._device) if self._device.type == "cuda" else None
+        return output
 
     def _call(self, inputs: Inputs) -> Any:
         if self._contiguous:
@@ -83,7 +85,7 @@ class Model:
             return self._run(inputs)
         except RuntimeError as error:
             # Scalar columns come as a transposed view, which `view` refuses in some models; reshape would not.
-            if ran_out_of_memory(error) or all(tensor.is_contiguous() for tensor in _tensors(inputs)):
+            if ran_out_of_memory(error) or all(tensor.is_contiguous() for tensor in tensors(inputs)):
                 raise
             output = self._run(_contiguous(inputs))
             self._contiguous = True
@@ -92,9 +94,7 @@ class Model:
     @torch.inference_mode()
     def _run(self, inputs: Inputs) -> Any:
         with self._autocast():
-            if isinstance(inputs, dict):
-                return self._module(**{name: tensor.to(self._device) for name, tensor in inputs.items()})
-            return self._module(*(tensor.to(self._device) for tensor in inputs))
+            return self._module(**inputs) if isinstance(inputs, dict) else self._module(*inputs)
 
 
 def load(settings: ModelSettings, folder: Path) -> Model:
@@ -105,8 +105,8 @@ def load(settings: ModelSettings, folder: Path) -> Model:
         SpecError: the factory's entrypoint isn't there.
 
     """
-    device = _device(settings.device)
-    autocast = _autocast(device, settings.precision)
+    device = devices.find(settings.device)
+    autocast = _autocast(device.torch, settings.precision)
     path = Path(settings.path or settings.weights or "")
     content = _read(path)
     sha256 = hashlib.sha256(content).hexdigest()
@@ -116,15 +116,16 @@ def load(settings: ModelSettings, folder: Path) -> Model:
         module, format_ = (
             _from_factory(settings, folder, path, content)
             if settings.factory
-            else _from_path(settings, folder, path, content, device)
+            else _from_path(settings, folder, path, content, device.torch)
         )
-        module = module.to(device)
+        module = module.to(device.torch)
     except ModelError as error:
         raise ModelError(f"model {path}: {error}") from error.__cause__
     parameters = sum(parameter.numel() for parameter in module.parameters())
     known = versions.version_of(path, sha256)
     version = known.version if known else settings.version
-    return Model(module, ModelReport(version, sha256, format_, str(device), parameters, settings.precision), device, autocast)
+    report = ModelReport(version, sha256, format_, str(device.torch), parameters, settings.precision)
+    return Model(module, report, device, autocast)
 
 
 def _read(path: Path) -> bytes:
@@ -132,16 +133,6 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise ModelError(f"model {path}: can't be read: {error.strerror}") from error
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-    device = torch.device(name)
-    count = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}[device.type]
-    if (device.index or 0) >= count:
-        raise ModelError(f"model.device is {name!r}, but this machine has {count} {device.type} devices; use 'auto' or 'cpu'")
-    return device
 
 
 def _autocast(device: torch.device, precision: str) -> Autocast:
@@ -265,14 +256,8 @@ def _put(module: torch.nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
     module.load_state_dict(weights, strict=False)
 
 
-def _tensors(inputs: Inputs) -> tuple[torch.Tensor, ...]:
-    return tuple(inputs.values()) if isinstance(inputs, dict) else inputs
-
-
 def _contiguous(inputs: Inputs) -> Inputs:
-    if isinstance(inputs, dict):
-        return {name: tensor.contiguous() for name, tensor in inputs.items()}
-    return tuple(tensor.contiguous() for tensor in inputs)
+    return mapped(torch.Tensor.contiguous, inputs)
 
 
 def _shapes(inputs: Inputs) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +18,7 @@ from pipelines import model, sink, source, tuning
 from pipelines.batches import Batch, Batches
 from pipelines.cancellation import Cancellation
 from pipelines.casting import REASONS, Codes
+from pipelines.devices import Pending
 from pipelines.errors import DataError, ModelError, OutOfMemoryError
 from pipelines.features import Features
 from pipelines.fitting import Fitting, ran_out_of_memory
@@ -45,6 +47,15 @@ class ScoredPart:
     seconds: float
 
 
+class _Submitted(NamedTuple):
+    """A batch under way; `pending` is None where no row of it is valid."""
+
+    first: int
+    prepared: Prepared
+    prepare_seconds: float
+    pending: Pending | None
+
+
 class Scorer:
     """A job's model and features, ready to score parts. One for a process; safe to share between its workers.
 
@@ -70,8 +81,8 @@ class Scorer:
         self._output = output_settings
         self._batch = batch_settings
         self._reader = source.Reader()
-        self._features = Features(input_settings, folder)
         self._model = model.load(model_settings, folder)
+        self._features = Features(input_settings, folder, self._model.device.staging)
         self._columns: tuple[str, ...] = ()
         self._width = 2 if model_settings.task == "binary" else len(model_settings.classes or ())
         self._float = np.float64 if input_settings.dtype == "float64" else np.float32
@@ -86,7 +97,7 @@ class Scorer:
 
     def accelerator_memory_peak_bytes(self) -> int | None:
         """The most accelerator memory allocated so far; None on the CPU."""
-        return self._model.memory_peak_bytes()
+        return self._model.device.memory_peak_bytes()
 
     @property
     def batch_rows(self) -> int:
@@ -174,7 +185,7 @@ class Scorer:
 
         """
         inputs = self._features.inputs(self._reader.read(part, self._columns))
-        return lambda first, last: self._one(inputs, first, last)
+        return lambda first, last: self._collect(self._submit(inputs, first, last))
 
     def score(self, part: Part, cancellation: Cancellation) -> PartReport:
         """Score one part and put its predictions (and rejects) in the output folder.
@@ -228,19 +239,32 @@ class Scorer:
     def _inferred(
         self, inputs: PartInputs, first: int, last: int, rows: int, cancellation: Cancellation
     ) -> Iterator[tuple[int, Batch]]:
-        """Batches of so many rows, or of as many as fit into memory, each with its first row, in order."""
-        while first < last:
-            cancellation.check()
-            end = min(first + self._fitting.at_most(rows), last)
-            batch = self._fitted(inputs, first, end)
-            if batch is not None:
-                yield first, batch
-                first = end
+        """Batches of so many rows, or of as many as fit into memory, each with its first row, in order.
 
-    def _fitted(self, inputs: PartInputs, first: int, last: int) -> Batch | None:
-        """The rows as one batch; None if they are more than fit into memory. Raises `ModelError` if that is a single one."""
+        A device that works beside the host has the next batch before this one is waited for.
+        """
+        under_way: deque[_Submitted] = deque()
+        while first < last or under_way:
+            if first < last and len(under_way) <= self._model.device.ahead:
+                cancellation.check()
+                end = min(first + self._fitting.at_most(rows), last)
+                submitted = self._fitted(inputs, first, end)
+                if submitted is not None:
+                    under_way.append(submitted)
+                    first = end
+                    continue
+                # What is under way needs memory too: it is collected before the rest is tried again.
+                collectable = len(under_way)
+            else:
+                collectable = 1
+            for _ in range(collectable):
+                submitted = under_way.popleft()
+                yield submitted.first, self._collect(submitted)
+
+    def _fitted(self, inputs: PartInputs, first: int, last: int) -> _Submitted | None:
+        """The rows, submitted; None if they are more than fit into memory. Raises `ModelError` if that is a single one."""
         try:
-            return self._one(inputs, first, last)
+            return self._submit(inputs, first, last)
         except OutOfMemoryError as error:
             if last - first == 1:
                 raise ModelError(
@@ -249,7 +273,7 @@ class Scorer:
                 ) from error
         # Not in the handler: the error holds the frames of the model's calls, and they what was allocated.
         self._fitting.halve(last - first)
-        self._model.free_memory()
+        self._model.device.free_memory()
         return None
 
     def _infer(self, inputs: PartInputs, first: int, last: int) -> Batch:
@@ -263,16 +287,21 @@ class Scorer:
         seconds = [(batch.prepare_seconds, batch.latency_seconds) for batch in batches]
         return Batch(None, predictions, *map(sum, zip(*seconds, strict=True)))
 
-    def _one(self, inputs: PartInputs, first: int, last: int) -> Batch:
+    def _submit(self, inputs: PartInputs, first: int, last: int) -> _Submitted:
         started = perf_counter()
         prepared = self._prepared(inputs, first, last)
-        ready = perf_counter()
-        if not prepared.valid:
-            return Batch(prepared.reasons, None, ready - started, 0.0)
-        output = self._model.forward(prepared.inputs)
+        seconds = perf_counter() - started
+        return _Submitted(first, prepared, seconds, self._model.submit(prepared.inputs) if prepared.valid else None)
+
+    def _collect(self, submitted: _Submitted) -> Batch:
+        prepared = submitted.prepared
+        if submitted.pending is None:
+            return Batch(prepared.reasons, None, submitted.prepare_seconds, 0.0)
+        output, seconds = self._model.collect(submitted.pending)
+        started = perf_counter()
         predictions = decode(output, self._settings, prepared.valid, probabilities="probabilities" in self._output.columns)
         self._width = predictions.classes
-        return Batch(prepared.reasons, predictions, ready - started, perf_counter() - ready)
+        return Batch(prepared.reasons, predictions, submitted.prepare_seconds, seconds + perf_counter() - started)
 
     def _prepared(self, inputs: PartInputs, first: int, last: int) -> Prepared:
         try:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file, save_model
 
+from pipelines.devices import Inputs
 from pipelines.errors import ModelError, SpecError
 from pipelines.model import Model, _autocast, load
 from pipelines.settings import ModelSettings
@@ -89,6 +90,10 @@ def loaded(folder: Path, **changes: Any) -> Model:
     return load(ModelSettings(**given), folder)
 
 
+def forward(model: Model, inputs: Inputs) -> torch.Tensor:
+    return model.collect(model.submit(inputs)).output
+
+
 def expected(x: torch.Tensor = X) -> torch.Tensor:
     with torch.no_grad():
         return net()(x)  # type: ignore[no-any-return]  # modules are called untyped
@@ -113,7 +118,7 @@ class Payload:
 def test_a_factory_with_weights_is_the_model(folder: Path, weights: str, format_: str) -> None:
     """It gives what plain torch gives, in eval mode, and says what it is."""
     model = loaded(folder, weights=weights, version="7")
-    torch.testing.assert_close(model.forward((X,)), expected(), rtol=0, atol=0)
+    torch.testing.assert_close(forward(model, (X,)), expected(), rtol=0, atol=0)
     digest = hashlib.sha256((folder / weights).read_bytes()).hexdigest()
     assert (model.report.format, model.report.sha256, model.report.version) == (format_, digest, "7")
     assert (model.report.device, model.report.parameters) == ("cpu", 4 * 8 + 8 + 8 * 3 + 3)
@@ -130,7 +135,7 @@ def test_a_lower_precision_is_torchs_autocast(folder: Path, precision: str, form
     dtype = getattr(torch, precision)
     with torch.autocast("cpu", dtype=dtype):
         wanted = expected()
-    found = model.forward((X,))
+    found = forward(model, (X,))
     assert (found.dtype, model.report.precision) == (dtype, precision)
     torch.testing.assert_close(found, wanted, rtol=0, atol=0)
     assert not torch.is_autocast_enabled("cpu")
@@ -149,7 +154,7 @@ def test_an_exported_program_is_the_model(folder: Path) -> None:
     export(folder)
     model = loaded(folder, path="net.pt2")
     for rows in (1, 2, 6):
-        torch.testing.assert_close(model.forward((X[:rows],)), expected(X[:rows]))
+        torch.testing.assert_close(forward(model, (X[:rows],)), expected(X[:rows]))
     assert (model.report.format, model.report.parameters) == ("pt2", 67)
 
 
@@ -157,7 +162,7 @@ def test_a_program_for_one_batch_size_says_so(folder: Path) -> None:
     """A batch dimension that was not exported as dynamic is the usual mistake."""
     export(folder, dynamic=False)
     with pytest.raises(ModelError, match=r"float32 \[3, 4\].*needs a dynamic batch dimension"):
-        loaded(folder, path="net.pt2").forward((X[:3],))
+        forward(loaded(folder, path="net.pt2"), (X[:3],))
 
 
 @pytest.mark.parametrize("form", ["factory", "pt2"])
@@ -166,7 +171,7 @@ def test_a_wrong_input_width_says_the_shapes_given(folder: Path, form: str) -> N
     export(folder)
     model = loaded(folder) if form == "factory" else loaded(folder, path="net.pt2")
     with pytest.raises(ModelError, match=r"the model failed on inputs torch\.float32 \[6, 5\]: RuntimeError"):
-        model.forward((torch.zeros(6, 5),))
+        forward(model, (torch.zeros(6, 5),))
 
 
 def test_transposed_inputs_work_in_models_that_use_view(folder: Path) -> None:
@@ -175,7 +180,7 @@ def test_transposed_inputs_work_in_models_that_use_view(folder: Path) -> None:
     save_file({"layer.weight": layer.weight.detach(), "layer.bias": layer.bias.detach()}, folder / "viewed.safetensors")
     model = loaded(folder, factory="net.py:Viewed", weights="viewed.safetensors")
     for _ in range(2):
-        torch.testing.assert_close(model.forward((X.T.contiguous().T,)), layer(X), check_stride=False)
+        torch.testing.assert_close(forward(model, (X.T.contiguous().T,)), layer(X), check_stride=False)
     assert model._module.calls == 3
 
 
@@ -184,11 +189,11 @@ def test_a_dict_names_the_models_arguments(folder: Path) -> None:
     layer = torch.nn.Linear(4, 3)
     save_file({"layer.weight": layer.weight.detach(), "layer.bias": layer.bias.detach()}, folder / "named.safetensors")
     model = loaded(folder, factory="net.py:Named", weights="named.safetensors")
-    torch.testing.assert_close(model.forward({"left": X, "right": X}), layer(2 * X))
+    torch.testing.assert_close(forward(model, {"left": X, "right": X}), layer(2 * X))
     with pytest.raises(ModelError, match=r"failed on inputs left torch\.float32 \[6, 4\]: TypeError"):
-        model.forward({"left": X})
+        forward(model, {"left": X})
     with pytest.raises(ModelError, match="returned a tuple: it must return one tensor"):
-        loaded(folder, factory="net.py:Pair", weights="named.safetensors").forward((X,))
+        forward(loaded(folder, factory="net.py:Pair", weights="named.safetensors"), (X,))
 
 
 def test_tied_weights_may_be_stored_once(folder: Path) -> None:
@@ -197,7 +202,7 @@ def test_tied_weights_may_be_stored_once(folder: Path) -> None:
 
     tied = entrypoint("net.py:Tied", folder)()
     save_model(tied, str(folder / "tied.safetensors"))
-    torch.testing.assert_close(loaded(folder, factory="net.py:Tied", weights="tied.safetensors").forward((X,)), tied(X))
+    torch.testing.assert_close(forward(loaded(folder, factory="net.py:Tied", weights="tied.safetensors"), (X,)), tied(X))
 
 
 def test_a_lazy_module_takes_its_shape_from_the_weights(folder: Path) -> None:
@@ -205,7 +210,7 @@ def test_a_lazy_module_takes_its_shape_from_the_weights(folder: Path) -> None:
     layer = torch.nn.Linear(4, 3)
     save_file({"0.weight": layer.weight.detach(), "0.bias": layer.bias.detach()}, folder / "lazy.safetensors")
     model = loaded(folder, factory="net.py:lazy", weights="lazy.safetensors")
-    torch.testing.assert_close(model.forward((X,)), layer(X).detach())
+    torch.testing.assert_close(forward(model, (X,)), layer(X).detach())
     save_file({"0.weight": layer.weight.detach()}, folder / "lazy.safetensors")
     with pytest.raises(ModelError, match=r"they lack 0\.bias"):
         loaded(folder, factory="net.py:lazy", weights="lazy.safetensors")
@@ -239,7 +244,7 @@ def test_trust_in_code_loads_a_pickled_module(folder: Path) -> None:
     with pytest.raises(ModelError, match=r"module\.pt: a pickled module or TorchScript may run code.*trust = 'code'"):
         loaded(folder, path="module.pt")
     model = loaded(folder, path="module.pt", trust="code")
-    torch.testing.assert_close(model.forward((X,)), expected())
+    torch.testing.assert_close(forward(model, (X,)), expected())
     assert model.report.format == "pickle"
     with pytest.raises(ModelError, match="holds a OrderedDict, not a module"):
         loaded(folder, path="net.pt", trust="code")
@@ -318,5 +323,5 @@ def test_a_missing_factory_is_the_job_files_fault(folder: Path) -> None:
 def test_auto_takes_what_is_there(folder: Path) -> None:
     """`auto` always finds a device, and the model works on it."""
     model = loaded(folder, device="auto")
-    torch.testing.assert_close(model.forward((X,)), expected(), rtol=1e-4, atol=1e-5)
-    assert model.forward((X,)).device.type == "cpu"
+    torch.testing.assert_close(forward(model, (X,)), expected(), rtol=1e-4, atol=1e-5)
+    assert forward(model, (X,)).device.type == "cpu"
