@@ -96,8 +96,7 @@ def _figures(report: RunReport) -> Table:
         table.add_row("time", ", ".join(f"{stage} {share:.0%}" for stage, share in shares))
     if report.model is not None:
         model = report.model
-        how = [model.device] if model.precision == "float32" else [model.device, model.precision]
-        table.add_row("model", f"{model.version} ({', '.join([model.format, *how, model.sha256[:12]])})")
+        table.add_row("model", f"{model.version} ({model.format}, {model.manner}, {model.sha256[:12]})")
     return table
 
 

@@ -7,6 +7,7 @@ import io
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import torch
 from torch.nn.parameter import is_lazy
 
 from pipelines import archive, devices, entrypoint, versions
+from pipelines.compiling import compiled_is_faster
 from pipelines.devices import Computed, Device, Inputs, Pending, mapped, tensors
 from pipelines.errors import ModelError, OutOfMemoryError
 from pipelines.fitting import ran_out_of_memory
@@ -38,6 +40,24 @@ class Model:
         self._module = module
         self._autocast = autocast
         self._contiguous = False
+        self._compiled: Callable[..., Any] | None = None
+        self.warning: str | None = None
+
+    def compile_if_faster(self, infer: Callable[[], object]) -> None:
+        """Use the model under `torch.compile` from now on, if `infer`, which calls it, is faster so.
+
+        The batch dimension is dynamic: batches of another size are not compiled again. Where that fails, now or for later
+        inputs, the model runs as it is and `warning` says why. Raises what `infer` raises for the model as it is.
+        """
+        compiled = torch.compile(self._module, dynamic=True)
+
+        def switched(on: bool) -> None:  # noqa: FBT001  passed on as it is
+            self._compiled = compiled if on and self.warning is None else None
+            infer()
+
+        faster = compiled_is_faster(switched) and self.warning is None
+        self._compiled = compiled if faster else None
+        self.report = replace(self.report, compiled=faster)
 
     def submit(self, inputs: Inputs) -> Pending:
         """Begin with a batch, whose inputs lie on the host.
@@ -94,7 +114,23 @@ class Model:
     @torch.inference_mode()
     def _run(self, inputs: Inputs) -> Any:
         with self._autocast():
-            return self._module(**inputs) if isinstance(inputs, dict) else self._module(*inputs)
+            compiled = self._compiled
+            if compiled is not None:
+                try:
+                    return _called(compiled, inputs)
+                except Exception as error:
+                    if ran_out_of_memory(error):
+                        raise
+                    self._give_up_compiled(error)
+            return _called(self._module, inputs)
+
+    def _give_up_compiled(self, error: Exception) -> None:
+        self._compiled = None
+        self.report = replace(self.report, compiled=False)
+        self.warning = (
+            f"the model runs as it is, since torch.compile failed: {_first_line(error)}; it needs a C++ compiler "
+            "(on Debian: apt-get install g++); or set model.compile = false"
+        )
 
 
 def load(settings: ModelSettings, folder: Path) -> Model:
@@ -254,6 +290,10 @@ def _put(module: torch.nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
     if found:
         raise ModelError(f"the weights don't fit the factory's module: they {'; they '.join(found)}")
     module.load_state_dict(weights, strict=False)
+
+
+def _called(model: Callable[..., Any], inputs: Inputs) -> Any:
+    return model(**inputs) if isinstance(inputs, dict) else model(*inputs)
 
 
 def _contiguous(inputs: Inputs) -> Inputs:

@@ -149,7 +149,7 @@ class Pipeline:
         tally = self.tally
         return replace(
             report,
-            model=self.model,
+            model=self._scorer.model if self._scorer else None,
             batch_rows=self._scorer.batch_rows if self._scorer and tally.latencies else None,
             workers=self.workers,
             parts_planned=self.parts_planned,

@@ -188,7 +188,8 @@ class ModelReport:
     """Which model ran, and how.
 
     `sha256` is of the weights file; `format` is safetensors, pt2, state_dict or pickle; `precision` is float32 for a model
-    that computes as it is, bfloat16 or float16 under autocast.
+    that computes as it is, bfloat16 or float16 under autocast. `compiled` says whether `torch.compile` was used; None where
+    nobody asked for it.
     """
 
     version: str
@@ -197,6 +198,14 @@ class ModelReport:
     device: str
     parameters: int
     precision: str = "float32"
+    compiled: bool | None = None
+
+    @property
+    def manner(self) -> str:
+        """Where and how it computes, in words: `cuda:0, bfloat16, compiled`."""
+        precision = () if self.precision == "float32" else (self.precision,)
+        compiled = () if self.compiled is None else ("compiled" if self.compiled else "not compiled",)
+        return ", ".join((self.device, *precision, *compiled))
 
 
 @dataclass(frozen=True, slots=True)

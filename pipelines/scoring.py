@@ -111,8 +111,8 @@ class Scorer:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What did not go as the job asked, though nothing was lost by it."""
-        warning = self._fitting.warning(self.model.device, self.batch_rows)
-        return (warning,) if warning else ()
+        found = self._fitting.warning(self.model.device, self.batch_rows), self._model.warning
+        return tuple(warning for warning in found if warning)
 
     @property
     def classes(self) -> tuple[ClassName, ...]:
@@ -172,6 +172,8 @@ class Scorer:
                 budget = tuning.budget_seconds(part.rows if rows is None else rows, each)
                 self.batch_rows = tuning.fastest(infer, available=len(table), budget_seconds=budget)
             infer(self.batch_rows)
+            if self._settings.compile:
+                self._model.compile_if_faster(lambda: infer(self.batch_rows))
 
     def held(self, part: Part) -> Callable[[int, int], Batch]:
         """The part's rows in memory, to be inferred again and again: nothing of it is counted, kept or written.

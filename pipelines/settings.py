@@ -85,6 +85,11 @@ class ModelSettings(Settings):
         "hardware that has it. Predictions change by rounding, so parts are scored again; rows that overflow (float16: beyond "
         "65,504) are rejected.",
     )
+    compile: StrictBool = Field(
+        False,
+        description="Also try the model under `torch.compile`, and use that where it measures faster; the first run then takes "
+        "up to minutes longer. Needs a C++ compiler; where it fails, the model runs as it is, with a warning.",
+    )
     trust: Literal["weights", "code"] = Field(
         "weights", description="`weights`: a model file may not run code on load. `code`: it may; you vouch for it."
     )

@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file, save_model
 
+from pipelines.compiling import compiled_is_faster
 from pipelines.devices import Inputs
 from pipelines.errors import ModelError, SpecError
 from pipelines.model import Model, _autocast, load
@@ -325,3 +326,83 @@ def test_auto_takes_what_is_there(folder: Path) -> None:
     model = loaded(folder, device="auto")
     torch.testing.assert_close(forward(model, (X,)), expected(), rtol=1e-4, atol=1e-5)
     assert forward(model, (X,)).device.type == "cpu"
+
+
+@pytest.mark.parametrize(("seconds", "faster"), [(0.5, True), (0.94, True), (0.96, False), (2.0, False)])
+def test_compiled_is_used_where_it_is_clearly_faster(seconds: float, *, faster: bool) -> None:
+    """The best of a few tries each, in turns; the first, which compiles, doesn't count."""
+    now, calls = 0.0, list[bool]()
+
+    def infer(compiled: bool) -> None:  # noqa: FBT001  as it is called
+        nonlocal now
+        calls.append(compiled)
+        now += 100.0 if len(calls) <= 2 else (seconds if compiled else 1.0) + len(calls) % 5
+
+    assert compiled_is_faster(infer, clock=lambda: now) == faster
+    assert calls == [True, False] * 6
+
+
+QUIET = pytest.mark.filterwarnings("ignore:`torch.jit.script_method`:DeprecationWarning")  # in torch's own compiler
+
+
+@pytest.fixture
+def _whichever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiled wins, whatever it takes."""
+    monkeypatch.setattr("pipelines.model.compiled_is_faster", lambda infer: [infer(True), infer(False)] == [None, None])
+
+
+@QUIET
+@pytest.mark.usefixtures("_whichever")
+def test_a_compiled_model_gives_the_same(folder: Path) -> None:
+    """For any number of rows, in either layout, within rounding."""
+    model = loaded(folder)
+    model.compile_if_faster(lambda: forward(model, (X,)))
+    assert model._compiled is not None
+    assert (model.report.compiled, model.warning) == (True, None)
+    for rows in (6, 1, 4, 5):
+        for inputs in (X[:rows], X[:rows].T.contiguous().T):
+            torch.testing.assert_close(forward(model, (inputs,)), expected(X[:rows]))
+    assert model.warning is None
+
+
+@QUIET
+@pytest.mark.usefixtures("_whichever")
+def test_without_a_compiler_the_model_runs_as_it_is(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a warning that says what to install."""
+    torch.compiler.reset()
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no-such-compiler",))
+    monkeypatch.setattr("torch._inductor.config.fx_graph_cache", False)
+    model = loaded(folder)
+    model.compile_if_faster(lambda: forward(model, (X,)))
+    torch.testing.assert_close(forward(model, (X,)), expected(), rtol=0, atol=0)
+    assert model.report.compiled is False
+    assert model.warning is not None
+    assert "the model runs as it is, since torch.compile failed" in model.warning
+    assert "apt-get install g++" in model.warning
+
+
+@pytest.mark.usefixtures("_whichever")
+def test_what_fails_only_when_compiled_later_is_computed_as_it_is(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another layout or size may be compiled in the middle of a run."""
+
+    def compiled(x: torch.Tensor) -> torch.Tensor:
+        if len(x) > 3:
+            raise NotImplementedError("no kernel for this")
+        return expected(x)
+
+    monkeypatch.setattr(torch, "compile", lambda _, *, dynamic: compiled if dynamic else None)
+    model = loaded(folder)
+    model.compile_if_faster(lambda: forward(model, (X[:3],)))
+    assert model.report.compiled is True
+    torch.testing.assert_close(forward(model, (X,)), expected(), rtol=0, atol=0)
+    assert model.report.compiled is False
+    assert "NotImplementedError: no kernel for this" in (model.warning or "")
+
+
+@QUIET
+@pytest.mark.usefixtures("_whichever")
+def test_a_model_that_is_wrong_compiled_or_not_is_the_models_error(folder: Path) -> None:
+    """In its own words."""
+    model = loaded(folder)
+    with pytest.raises(ModelError, match=r"failed on inputs torch\.float32 \[6, 5\]: RuntimeError"):
+        model.compile_if_faster(lambda: forward(model, (torch.zeros(6, 5),)))

@@ -395,6 +395,7 @@ def test_the_fingerprint_is_of_what_decides_the_output(folder: Path, tmp_path: P
         {"output_compression": "gzip"},
         {"batch_rows": 7},
         {"model_precision": "float32"},
+        {"model_compile": True},
     ]
     assert {make(folder, tmp_path, **changes).fingerprint for changes in same} == {base}
     other: list[dict[str, Any]] = [
@@ -524,3 +525,18 @@ def test_rows_held_in_memory_say_that_they_do_not_fit(folder: Path, tmp_path: Pa
         infer(0, 64)
     assert infer(0, 20).predictions is not None
     assert scorer.batch_rows == 64
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method`:DeprecationWarning")
+def test_warming_up_compiles_where_the_job_asks_for_it(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers then use what was compiled, for batches of any size; predictions are the model's within rounding."""
+    monkeypatch.setattr("pipelines.model.compiled_is_faster", lambda infer: [infer(True), infer(False)] == [None, None])
+    table = with_flaws(rows(1_000))
+    write(tmp_path, table, group=130)
+    scorer = make(folder, tmp_path, model_compile=True)
+    scorer.warm_up(parts_of(scorer, tmp_path)[0], Cancellation())
+    score(scorer, tmp_path, part_rows=130, workers=3)
+    assert (scorer.model.compiled, scorer.warnings) == (True, ())
+    kept = table.filter(pa.array(valid(table)))
+    assert scored(tmp_path)["prediction"].to_pylist() == oracle(kept).argmax(dim=1).tolist()
+    np.testing.assert_allclose(scored(tmp_path)["score"].to_numpy(), oracle(kept).max(dim=1).values.numpy(), rtol=1e-5)

@@ -70,12 +70,12 @@ def test_batches_that_did_not_fit_into_memory_are_shown_where_there_were_some() 
         assert ("Batches out of memory" in str(last_run(facts))) == expected
 
 
-def test_a_precision_is_shown_where_it_was_asked_for() -> None:
+def test_how_the_model_computes_is_shown_where_that_was_asked_for() -> None:
     """Beside the device."""
     report = finished()
     assert report.model is not None
-    for latest in (report, replace(report, model=replace(report.model, precision="bfloat16"))):
+    for latest in (report, replace(report, model=replace(report.model, precision="bfloat16", compiled=False))):
         state = JobState(definition(), 1, {}, latest=latest)
         facts = Facts(state, (), older_runs=False, batches=None, batches_error=None, clock=Clock(0.0, "UTC"))
         for shown in (text(job_status(state, 0.0)), str(last_run(facts))):
-            assert ("cpu, bfloat16" in shown) == (latest is not report)
+            assert ("cpu, bfloat16, not compiled" in shown) == (latest is not report)

@@ -121,7 +121,7 @@ def _model_rows(report: RunReport) -> Iterator[tuple[str, str]]:
     if model is not None:
         yield "Model", name(model.version)
         yield "Weights", f"{model.format}, {model.parameters:,} parameters, {name(model.sha256, longest=12)}"
-        yield "Device", name(model.device) + ("" if model.precision == "float32" else f", {model.precision}")
+        yield "Device", name(model.manner)
     yield "Host", name(report.host)
     if cost.cpu_usage_ratio is not None:
         yield "CPU", f"{cost.cpu_usage_ratio:.0%} of all cores"
