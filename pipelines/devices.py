@@ -125,7 +125,8 @@ class Host:
     def submit(self, call: Call, inputs: Inputs) -> Pending:
         """As `Device.submit` promises."""
         started = perf_counter()
-        output = call(mapped(lambda tensor: tensor.to(self.torch), inputs)).to("cpu")
+        there = inputs if self.torch.type == "cpu" else mapped(lambda tensor: tensor.to(self.torch), inputs)
+        output = call(there).to("cpu")
         return _Done(Computed(output, perf_counter() - started))
 
     def free_memory(self) -> None:

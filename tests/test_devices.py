@@ -1,6 +1,7 @@
 """Where a model computes: what is submitted ahead, and memory that is still being read.
 
-Nothing here needs an accelerator, so nothing here shows that CUDA does as it is told: only what it is told, and in which order.
+Where there is no accelerator, nothing here shows that CUDA does as it is told: only what it is told, and in which order.
+The last tests are for machines that have one.
 """
 
 from __future__ import annotations
@@ -303,3 +304,34 @@ def test_a_device_that_is_not_there_is_named() -> None:
     assert isinstance(find("cpu"), Host)
     with pytest.raises(ModelError, match=r"model\.device is 'cuda:99', but this machine has \d+ cuda devices"):
         find("cuda:99")
+
+
+on_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+@on_cuda
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_cuda_device_gives_what_the_host_gives(folder: Path, tmp_path: Path, workers: int, precision: str) -> None:
+    """For every row, whatever the size of its batch; with a latency, and memory that was used."""
+    table = with_flaws(rows(20_000))
+    write(tmp_path, table, group=2_000)
+    scorer = make(folder, tmp_path, model_device="cuda", model_precision=precision, batch_rows=300)
+    reports = score(scorer, tmp_path, part_rows=2_000, workers=workers)
+    kept = table.filter(pa.array(valid(table)))
+    assert scored(tmp_path)["id"].to_pylist() == kept["id"].to_pylist()
+    tolerance = 1e-4 if precision == "float32" else 2e-2
+    np.testing.assert_allclose(scored(tmp_path)["score"].to_numpy(), oracle(kept).max(dim=1).values.numpy(), rtol=tolerance)
+    assert all(batch.latency_seconds > 0 for report in reports for batch in report.batches)
+    assert (scorer.accelerator_memory_peak_bytes() or 0) > 0
+
+
+@on_cuda
+def test_a_cuda_device_that_runs_out_of_memory_goes_on(folder: Path, tmp_path: Path) -> None:
+    """For real: the model asks for more than any device has, above a few rows."""
+    table = rows(1_000)
+    write(tmp_path, table)
+    scorer = make(folder, tmp_path, model_device="cuda", model_factory="net.py:Enormous")
+    (report,) = score(scorer, tmp_path)
+    assert scored(tmp_path)["prediction"].to_pylist() == oracle(table).argmax(dim=1).tolist()
+    assert (scorer.batch_rows, report.batches_out_of_memory) == (16, 2)
