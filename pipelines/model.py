@@ -46,9 +46,11 @@ class Model:
     def compile_if_faster(self, infer: Callable[[], object]) -> None:
         """Use the model under `torch.compile` from now on, if `infer`, which calls it, is faster so.
 
-        The batch dimension is dynamic: batches of another size are not compiled again. Where that fails, now or for later
-        inputs, the model runs as it is and `warning` says why. Raises what `infer` raises for the model as it is.
+        The batch dimension is dynamic. Nothing is compiled later: what would need that (a single row, rows in another layout, a
+        thread that may use more cores) is computed by the model as it is. Where compiling fails, so is everything, and
+        `warning` says why. Raises what `infer` raises for the model as it is.
         """
+        torch.compiler.set_stance("default")
         compiled = torch.compile(self._module, dynamic=True)
 
         def switched(on: bool) -> None:  # noqa: FBT001  passed on as it is
@@ -56,6 +58,7 @@ class Model:
             infer()
 
         faster = compiled_is_faster(switched) and self.warning is None
+        torch.compiler.set_stance("eager_on_recompile")  # or a run stands still for a minute, in the middle
         self._compiled = compiled if faster else None
         self.report = replace(self.report, compiled=faster)
 
@@ -127,6 +130,7 @@ class Model:
     def _give_up_compiled(self, error: Exception) -> None:
         self._compiled = None
         self.report = replace(self.report, compiled=False)
+        error = getattr(error, "inner_exception", error)  # torch's own says only that there was one
         self.warning = (
             f"the model runs as it is, since torch.compile failed: {_first_line(error)}; it needs a C++ compiler "
             "(on Debian: apt-get install g++); or set model.compile = false"

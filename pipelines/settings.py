@@ -87,8 +87,9 @@ class ModelSettings(Settings):
     )
     compile: StrictBool = Field(
         False,
-        description="Also try the model under `torch.compile`, and use that where it measures faster; the first run then takes "
-        "up to minutes longer. Needs a C++ compiler; where it fails, the model runs as it is, with a warning.",
+        description="Also try the model under `torch.compile`, and use that where it measures faster. Compiling takes a minute "
+        "or two, less once torch has it in its cache, and needs a C++ compiler; where it fails, the model runs as it is, with "
+        "a warning.",
     )
     trust: Literal["weights", "code"] = Field(
         "weights", description="`weights`: a model file may not run code on load. `code`: it may; you vouch for it."

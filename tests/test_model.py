@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save_file, save_model
+from torch._dynamo.utils import counters
 
 from pipelines.compiling import compiled_is_faster
 from pipelines.devices import Inputs
 from pipelines.errors import ModelError, SpecError
 from pipelines.model import Model, _autocast, load
 from pipelines.settings import ModelSettings
+from pipelines.tuning import kernel_threads
 
 FACTORY = """
 import torch
@@ -346,38 +351,46 @@ QUIET = pytest.mark.filterwarnings("ignore:`torch.jit.script_method`:Deprecation
 
 
 @pytest.fixture
-def _whichever(monkeypatch: pytest.MonkeyPatch) -> None:
+def _whichever(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Compiled wins, whatever it takes."""
     monkeypatch.setattr("pipelines.model.compiled_is_faster", lambda infer: [infer(True), infer(False)] == [None, None])
+    yield
+    torch.compiler.set_stance("default")
 
 
 @QUIET
 @pytest.mark.usefixtures("_whichever")
 def test_a_compiled_model_gives_the_same(folder: Path) -> None:
-    """For any number of rows, in either layout, within rounding."""
+    """For any number of rows, layout and number of threads, within rounding; nothing is compiled again for them."""
     model = loaded(folder)
     model.compile_if_faster(lambda: forward(model, (X,)))
     assert model._compiled is not None
     assert (model.report.compiled, model.warning) == (True, None)
-    for rows in (6, 1, 4, 5):
+    compiled = counters["stats"]["unique_graphs"]
+    assert compiled
+    for rows, threads in product((6, 1, 4, 5), (1, 2)):
         for inputs in (X[:rows], X[:rows].T.contiguous().T):
-            torch.testing.assert_close(forward(model, (inputs,)), expected(X[:rows]))
+            with kernel_threads(threads):
+                torch.testing.assert_close(forward(model, (inputs,)), expected(X[:rows]))
     assert model.warning is None
+    assert counters["stats"]["unique_graphs"] == compiled
 
 
 @QUIET
 @pytest.mark.usefixtures("_whichever")
 def test_without_a_compiler_the_model_runs_as_it_is(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a warning that says what to install."""
-    torch.compiler.reset()
-    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no-such-compiler",))
-    monkeypatch.setattr("torch._inductor.config.fx_graph_cache", False)
+
+    def compiler(*_: object) -> Any:
+        raise RuntimeError("No working C++ compiler found")
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=compiler))
     model = loaded(folder)
     model.compile_if_faster(lambda: forward(model, (X,)))
     torch.testing.assert_close(forward(model, (X,)), expected(), rtol=0, atol=0)
     assert model.report.compiled is False
     assert model.warning is not None
-    assert "the model runs as it is, since torch.compile failed" in model.warning
+    assert "the model runs as it is, since torch.compile failed: RuntimeError: No working C++ compiler found" in model.warning
     assert "apt-get install g++" in model.warning
 
 

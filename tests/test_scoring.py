@@ -536,7 +536,9 @@ def test_warming_up_compiles_where_the_job_asks_for_it(folder: Path, tmp_path: P
     scorer = make(folder, tmp_path, model_compile=True)
     scorer.warm_up(parts_of(scorer, tmp_path)[0], Cancellation())
     score(scorer, tmp_path, part_rows=130, workers=3)
-    assert (scorer.model.compiled, scorer.warnings) == (True, ())
+    torch.compiler.set_stance("default")
+    assert scorer.warnings == ()
+    assert scorer.model.compiled
     kept = table.filter(pa.array(valid(table)))
     assert scored(tmp_path)["prediction"].to_pylist() == oracle(kept).argmax(dim=1).tolist()
     np.testing.assert_allclose(scored(tmp_path)["score"].to_numpy(), oracle(kept).max(dim=1).values.numpy(), rtol=1e-5)
