@@ -21,7 +21,7 @@ from monitoring.resources import available_cores
 from monitoring.server import Server
 from pipelines.cancellation import Cancellation
 from pipelines.pipeline import Committed, Pipeline
-from pipelines.report import ModelReport, Outcome, PartReport
+from pipelines.report import ModelReport, Outcome, PartReport, TuningReport
 
 MONITORED = "batchgauge"
 BARE = "no monitoring"
@@ -132,6 +132,12 @@ class _NoJournal:
         """Ignored."""
 
     def drop(self, outputs: Iterable[str]) -> None:
+        """Ignored."""
+
+    def tuning(self, key: str) -> None:
+        """None."""
+
+    def keep_tuning(self, key: str, found: TuningReport) -> None:
         """Ignored."""
 
 

@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from pydantic import TypeAdapter, ValidationError
+
 from monitoring.ledger import CommittedPart, Ledger, RunStart
+from monitoring.resources import machine
 from pipelines.errors import DataError, SpecError
 from pipelines.records import RecordWriter, prune
-from pipelines.report import BatchRecord, ModelReport, PartReport
+from pipelines.report import BatchRecord, ModelReport, PartReport, TuningReport
+
+_TUNING = TypeAdapter(TuningReport)
 
 
 class LedgerJournal:
@@ -43,6 +48,20 @@ class LedgerJournal:
         listed = tuple(outputs)
         if listed:
             self._ledger.drop_parts(self._start.job, listed)
+
+    def tuning(self, key: str) -> TuningReport | None:
+        """What an earlier run has kept by this key, on a machine of this kind; None when that can't be understood."""
+        text = self._ledger.tuning(key, machine())
+        if text is None:
+            return None
+        try:
+            return _TUNING.validate_json(text)
+        except ValidationError:  # another version's: measured anew, it is replaced
+            return None
+
+    def keep_tuning(self, key: str, found: TuningReport) -> None:
+        """Keep it for the next run."""
+        self._ledger.keep_tuning(key, machine(), _TUNING.dump_json(found).decode(), at=found.measured_at)
 
     def close(self) -> tuple[str, ...]:
         """Publish the batch records. Returns what went wrong with them, if anything did."""

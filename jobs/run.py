@@ -102,6 +102,7 @@ def _attempt(
         observer=observer,
         cancellation=cancellation,
         cores=available_cores(),
+        latency_limit_seconds=spec.thresholds.latency_seconds,
         rescore=request.rescore,
         whole_drop=dated(spec.input.path),
     )

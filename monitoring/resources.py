@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import platform
 import resource
 import sys
 import time
 from collections.abc import Iterator
+from functools import cache
+from importlib.metadata import version
 from math import ceil
 from pathlib import Path
 
@@ -38,6 +41,18 @@ class ResourceMeter:
 def available_cores() -> int:
     """Cores that this process may use, by affinity and cgroup quota; at least 1."""
     return max(1, ceil(_cores()))
+
+
+@cache
+def machine() -> str:
+    """What kind of machine this is, in words, as far as it decides how fast something runs: processor, cores, torch."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []  # not Linux
+    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    processor = next(models, "") or platform.processor() or platform.machine()
+    return f"{processor}, {available_cores()} cores, torch {version('torch')}"
 
 
 def _cores() -> float:

@@ -27,10 +27,12 @@ from pipelines.report import (
     Rejection,
     RunReport,
     Stage,
+    TuningReport,
     exact_quantiles,
 )
 from pipelines.scoring import Scorer
 from pipelines.settings import HoldoutSettings, PipelineSettings
+from pipelines.settling import Question, settle
 from pipelines.source import Part, Plan
 from pipelines.superseded import superseded
 from pipelines.tally import Tally
@@ -67,6 +69,12 @@ class Journal(Protocol):
     def drop(self, outputs: Iterable[str]) -> None:
         """These output files are gone: forget their parts."""
 
+    def tuning(self, key: str) -> TuningReport | None:
+        """What an earlier run on a machine like this one has kept by this key."""
+
+    def keep_tuning(self, key: str, found: TuningReport) -> None:
+        """Keep what was measured for the next run."""
+
 
 class Observer(Protocol):
     """Who watches a run go on."""
@@ -93,6 +101,7 @@ class Pipeline:
         observer: Observer,
         cancellation: Cancellation,
         cores: int,
+        latency_limit_seconds: float | None = None,
         rescore: bool = False,
         whole_drop: bool = False,
     ) -> None:
@@ -102,12 +111,14 @@ class Pipeline:
         self._observer = observer
         self._cancellation = cancellation
         self._cores = cores
+        self._latency_limit_seconds = latency_limit_seconds
         self._rescore = rescore
         self._whole_drop = whole_drop
         self.tally = Tally()
         self.model: ModelReport | None = None
         self.batch_rows: int | None = None
         self.workers: int | None = None
+        self.tuning: TuningReport | None = None
         self.parts_planned = 0
         self.parts_skipped = 0
         self.scoring_seconds = 0.0
@@ -152,6 +163,7 @@ class Pipeline:
             model=self._scorer.model if self._scorer else None,
             batch_rows=self._scorer.batch_rows if self._scorer and tally.latencies else None,
             workers=self.workers,
+            tuning=self.tuning if "auto" in {self._settings.batch.rows, self._settings.batch.workers} else None,
             parts_planned=self.parts_planned,
             parts_done=tally.parts_done,
             parts_skipped=self.parts_skipped,
@@ -225,18 +237,33 @@ class Pipeline:
         return Path(self._settings.output.path) / name
 
     def _warm_up(self, scorer: Scorer, parts: tuple[Part, ...]) -> None:
-        threads, rows = self._engine(len(parts)).threads_per_worker, sum(part.rows for part in parts)
+        asked = Question(
+            self._settings.batch,
+            parts=len(parts),
+            rows=sum(part.rows for part in parts),
+            cores=self._cores,
+            limit_seconds=self._latency_limit_seconds,
+        )
+        key = asked.key(scorer)
+        known = self._journal.tuning(key) if asked.open else None
         for part in parts:
             try:
-                scorer.warm_up(part, self._cancellation, kernel_threads=threads, rows=rows)
+                self.tuning = settle(scorer, part, asked, known, self._cancellation)
+                # Not before it is known with how many threads kernels will run: torch compiles for a number of them.
+                scorer.compile_if_faster(part, self._cancellation, kernel_threads=self._engine(len(parts)).threads_per_worker)
             except DataError:
                 continue  # scoring it will say so, with its rows counted
             self.batch_rows = scorer.batch_rows
+            if asked.open and self.tuning is not known:
+                self._journal.keep_tuning(key, self.tuning)
             return
 
     def _engine(self, parts: int) -> Engine:
         device = "cpu" if self.model is None else self.model.device
-        return local_engine(self._settings.batch.workers, device=device, cores=self._cores, parts=parts)
+        workers = self._settings.batch.workers
+        if workers == "auto" and self.tuning is not None:
+            workers = self.tuning.workers
+        return local_engine(workers, device=device, cores=self._cores, parts=parts)
 
     def _score(self, scorer: Scorer, todo: tuple[Part, ...]) -> None:
         self._observer.phase("scoring")

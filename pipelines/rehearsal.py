@@ -19,9 +19,10 @@ from pipelines.crew import Crew, Span, stop_if_asked, together
 from pipelines.engines.local import LocalEngine, local_engine
 from pipelines.errors import DataError, ModelError
 from pipelines.measuring import Configuration, Rewriting, Trial, WholeParts, splits
-from pipelines.report import PartReport, Stage
+from pipelines.report import PartReport, Stage, TuningReport
 from pipelines.scoring import Scorer
-from pipelines.settings import PipelineSettings
+from pipelines.settings import BatchSettings, PipelineSettings
+from pipelines.settling import Question, settle
 from pipelines.source import InputFile, Part, Plan, UnreadableError
 from pipelines.survey import Climb
 
@@ -89,6 +90,7 @@ class Rehearsal:
         scratch: Path,
         cores: int,
         cancellation: Cancellation,
+        latency_limit_seconds: float | None = None,
         clock: Callable[[], float] = perf_counter,
     ) -> None:
         self._settings = _away_from_output(settings, origin, scratch)
@@ -96,6 +98,7 @@ class Rehearsal:
         self._scratch = scratch
         self._cores = cores
         self._cancellation = cancellation
+        self._latency_limit_seconds = latency_limit_seconds
         self._clock = clock
         scorer = self._load(settings.model.device)
         self.device = scorer.model.device
@@ -115,9 +118,12 @@ class Rehearsal:
             ModelError: the model doesn't fit the data.
 
         """
-        engine = local_engine(self._settings.batch.workers, device=self.device, cores=self._cores, parts=len(self.plan.parts))
-        asked = self._settings.batch.rows
-        rows = self._warm(engine.threads_per_worker) if asked == "auto" else asked
+        parts, asked = len(self.plan.parts), self._settings.batch
+        rows, workers = asked.rows, asked.workers
+        if rows == "auto" or workers == "auto":
+            found = self._settled(asked)
+            rows, workers = found.batch_rows, found.workers
+        engine = local_engine(workers, device=self.device, cores=self._cores, parts=parts)
         return Configuration(self.device, min(rows, self.most_rows), engine.workers, engine.threads_per_worker)
 
     def climbs(self) -> tuple[Climb, ...]:
@@ -195,17 +201,22 @@ class Rehearsal:
         return Scorer(model, self._settings.input, self._settings.output, self._settings.batch, self._folder)
 
     @_without_exit()
-    def _warm(self, kernel_threads: int) -> int:
-        """The rows to a batch that a run settles on, with the first part that has valid rows at its beginning."""
-        scorer = self._scorers[self.device]
+    def _settled(self, asked: BatchSettings) -> TuningReport:
+        """What a run settles on, with the first part that has valid rows at its beginning."""
+        plan = self.plan.parts
+        question = Question(
+            asked,
+            parts=len(plan),
+            rows=sum(part.rows for part in plan),
+            cores=self._cores,
+            limit_seconds=self._latency_limit_seconds,
+        )
         problem: DataError | None = None
         for part in self._parts:
             try:
-                scorer.warm_up(part, self._cancellation, kernel_threads=kernel_threads)
+                return settle(self._scorers[self.device], part, question, None, self._cancellation)
             except DataError as error:
                 problem = problem or error
-            else:
-                return scorer.batch_rows
         assert problem is not None  # there is a part
         raise problem
 

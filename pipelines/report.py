@@ -227,15 +227,48 @@ class ResourceReport:
 
 
 @dataclass(frozen=True, slots=True)
+class BatchTrial:
+    """A batch of so many rows, prepared and inferred, took so long at its best."""
+
+    rows: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class WorkersTrial:
+    """So many workers, of so many kernel threads each, would read, prepare and infer so many rows a second together."""
+
+    workers: int
+    kernel_threads: int
+    rows_per_second: float
+
+
+@dataclass(frozen=True, slots=True)
+class TuningReport:
+    """What `auto` was settled to, and what was tried for it: the first of `workers_trials` is the one that was chosen.
+
+    `rows` are those of the run that it was measured for, at the Unix time `measured_at`: an earlier run's, where its choice
+    was kept. `workers_trials` is empty where that was not measured.
+    """
+
+    batch_rows: int
+    workers: int
+    rows: int
+    measured_at: float
+    batch_trials: tuple[BatchTrial, ...]
+    workers_trials: tuple[WorkersTrial, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class RunReport:
     """A whole run, as it ended.
 
     Timestamps are Unix seconds; `elapsed_seconds` (all of it) and `scoring_seconds` (from the first read to the
     last commit: no imports, model load, warm-up or holdouts) are measured on the monotonic clock, so they are
     never negative. `parts_skipped` were already committed with the same input and model. `latency_quantiles` maps
-    0.5, 0.95, 0.99 and 1.0 to exact batch latencies (empty without batches). `batch_rows` is what was
-    used in the end, None when nothing was scored; `batches_out_of_memory` counts batches that didn't fit into memory, whose
-    rows were inferred in smaller ones.
+    0.5, 0.95, 0.99 and 1.0 to exact batch latencies (empty without batches). `batch_rows` is what was used in the end, None
+    when nothing was scored; `tuning` says how it, and `workers`, came about, where the job leaves them to be measured.
+    `batches_out_of_memory` counts batches that didn't fit into memory, whose rows were inferred in smaller ones.
     """
 
     run_id: str
@@ -252,6 +285,7 @@ class RunReport:
     model: ModelReport | None = None
     batch_rows: int | None = None
     workers: int | None = None
+    tuning: TuningReport | None = None
     parts_planned: int = 0
     parts_done: int = 0
     parts_skipped: int = 0

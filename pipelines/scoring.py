@@ -24,7 +24,7 @@ from pipelines.features import Features
 from pipelines.fitting import Fitting, ran_out_of_memory
 from pipelines.inputs import PartInputs, Prepared
 from pipelines.predictions import class_names, decode
-from pipelines.report import ModelReport, PartReport, Reason
+from pipelines.report import BatchTrial, ModelReport, PartReport, Reason
 from pipelines.settings import BatchSettings, ClassName, InputSettings, ModelSettings, OutputSettings
 from pipelines.source import Part, UnreadableError
 
@@ -144,10 +144,20 @@ class Scorer:
         else:
             self._columns = self._features.columns(schema)
 
-    def warm_up(self, part: Part, cancellation: Cancellation, *, kernel_threads: int = 1, rows: int | None = None) -> None:
+    def warm_up(
+        self,
+        part: Part,
+        cancellation: Cancellation,
+        *,
+        kernel_threads: int = 1,
+        rows: int | None = None,
+        limit_seconds: float | None = None,
+        batch_rows: int | None = None,
+    ) -> tuple[BatchTrial, ...]:
         """Run the part's first rows until the model is warm, and settle `batch_rows`. Nothing of it is counted.
 
-        `rows` is how many will be scored: for few of them the best batch size is not looked for as long.
+        `rows` is how many will be scored: for few of them the best batch size is not looked for as long. `limit_seconds` is
+        what a batch may take; `batch_rows` is known from an earlier run. Returns what was tried, one batch at least.
 
         Raises:
             DataError: the part can't be read, or none of its first rows is valid; another part may do.
@@ -162,18 +172,39 @@ class Scorer:
             cancellation.check()
             return self._infer(inputs, 0, min(count, len(table)))
 
+        asked = self._batch.rows
+        if asked == "auto" and batch_rows is not None:
+            self.batch_rows = batch_rows
         with tuning.kernel_threads(kernel_threads):
             if infer(self.batch_rows).predictions is None:
                 tried = min(self.batch_rows, len(table))
                 raise DataError(f"{part.source}: none of its first {tried} rows is valid; check the feature columns")
-            if self._batch.rows == "auto":
-                warm = infer(self.batch_rows)
-                each = (warm.prepare_seconds + warm.latency_seconds) / min(self.batch_rows, len(table))
-                budget = tuning.budget_seconds(part.rows if rows is None else rows, each)
-                self.batch_rows = tuning.fastest(infer, available=len(table), budget_seconds=budget)
+            warm = infer(self.batch_rows)
+            trial = BatchTrial(min(self.batch_rows, len(table)), warm.prepare_seconds + warm.latency_seconds)
+            if asked != "auto" or batch_rows is not None:
+                return (trial,)
+            budget = tuning.budget_seconds(part.rows if rows is None else rows, trial.seconds / trial.rows)
+            trials = tuning.measured(infer, available=len(table), budget_seconds=budget, limit_seconds=limit_seconds)
+            self.batch_rows = tuning.fastest(trials, limit_seconds)
             infer(self.batch_rows)
-            if self._settings.compile:
-                self._model.compile_if_faster(lambda: infer(self.batch_rows))
+            return trials
+
+    def compile_if_faster(self, part: Part, cancellation: Cancellation, *, kernel_threads: int) -> None:
+        """Where the job asks for it, compile the model for so many kernel threads, and use that if it is faster.
+
+        Measured on the part's first batch, after `warm_up`; raises as that does.
+        """
+        if not self._settings.compile:
+            return
+        rows = min(self.batch_rows, part.rows)
+        inputs = self._features.inputs(self._reader.read(part, self._columns).slice(0, rows))
+
+        def infer() -> None:
+            cancellation.check()
+            self._infer(inputs, 0, rows)
+
+        with tuning.kernel_threads(kernel_threads):
+            self._model.compile_if_faster(infer)
 
     def held(self, part: Part) -> Callable[[int, int], Batch]:
         """The part's rows in memory, to be inferred again and again: nothing of it is counted, kept or written.

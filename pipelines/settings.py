@@ -193,11 +193,14 @@ class BatchSettings(Settings):
 
     rows: Annotated[int, Field(gt=0, lt=2**31)] | Auto = Field(
         "auto",
-        description="Rows in a batch, or `auto`: the fastest of a few sizes, measured on the real model and data. "
+        description="Rows in a batch, or `auto`: the fastest of a few sizes whose batch takes no longer than "
+        "`thresholds.latency_seconds`, measured on the real model and data; it is kept for the model's next runs, for 30 days. "
         "Batches that don't fit into memory are halved.",
     )
     workers: Annotated[int, Field(gt=0, le=1024)] | Auto = Field(
-        "auto", description="Parts worked on at once, or `auto`: one for each core (one for an accelerator)."
+        "auto",
+        description="Parts worked on at once, or `auto`: one for each core (one for an accelerator), unless sharing out the "
+        "cores in another way was surely faster when it was measured, at the start of a run of some seconds; kept like `rows`.",
     )
     keep_runs: int = Field(
         60, ge=0, description="Per-batch records are kept for this many runs (Parquet, beside the ledger); 0 keeps none."

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from time import perf_counter
 
 import torch
 
+from pipelines.report import BatchTrial
+
 SIZES = (256, 1024, 2048, 4096, 16_384)
-"""The sizes tried, in rows."""
+"""The sizes tried, in rows. Where not even the first keeps a limit on latency, smaller ones follow."""
 
 _LEAST_SECONDS, _MOST_SECONDS = 0.05, 0.5
 _SHARE = 0.1
@@ -18,28 +20,53 @@ WORTH_WHILE = 0.95
 """A larger batch must take less than this share of the time for each row: small ones take less memory."""
 
 
-def fastest(
+def measured(
     infer: Callable[[int], object],
     *,
     available: int,
     clock: Callable[[], float] = perf_counter,
     budget_seconds: float = _MOST_SECONDS,
-) -> int:
-    """The number of rows that `infer` is fastest with, for each row, of `SIZES` up to `available`.
+    limit_seconds: float | None = None,
+) -> tuple[BatchTrial, ...]:
+    """What a batch takes with the numbers of rows of `SIZES` up to `available`; at least one is tried.
 
-    Takes about `budget_seconds`: a size that would take longer is not tried. `clock` counts seconds.
+    Takes about `budget_seconds`: a size that would take longer is not tried. `clock` counts seconds. `limit_seconds` is
+    what a batch may take: the first that takes longer is the last, and where that is the smallest, smaller ones follow.
     """
     sizes = [size for size in SIZES if size <= available] or [available]
     deadline = clock() + budget_seconds
-    best, best_seconds = sizes[0], float("inf")
+    trials: list[BatchTrial] = []
+
+    def attempt(size: int, share: float) -> BatchTrial:
+        trial = BatchTrial(size, _seconds(infer, size, clock() + share, clock))
+        trials.append(trial)
+        return trial
+
     for position, size in enumerate(sizes):
-        if position and best_seconds * size > deadline - clock():
+        if position and (_late(trials[-1].seconds, limit_seconds) or min(map(_each, trials)) * size > deadline - clock()):
             break
-        share = (deadline - clock()) / (len(sizes) - position)
-        seconds = _seconds_for_each_row(infer, size, clock() + share, clock)
-        if seconds < best_seconds * WORTH_WHILE:
-            best, best_seconds = size, seconds
-    return best
+        attempt(size, (deadline - clock()) / (len(sizes) - position))
+    first = trials[0]
+    while limit_seconds is not None and _late(first.seconds, limit_seconds) and first.rows > 1:
+        fitting = max(1, min(int(first.rows * limit_seconds / first.seconds), first.rows // 2))
+        first = attempt(2 ** (fitting.bit_length() - 1), 0.0)
+    return tuple(trials)
+
+
+def fastest(trials: Sequence[BatchTrial], limit_seconds: float | None = None) -> int:
+    """The number of rows that takes the least time for each row, of those whose batch is within the limit.
+
+    A larger one must be worth its memory. Where none keeps the limit, it is the one whose batch is the quickest.
+    """
+    allowed = [trial for trial in trials if not _late(trial.seconds, limit_seconds)]
+    if not allowed:
+        return min(trials, key=lambda trial: trial.seconds).rows
+    smallest, *larger = sorted(allowed, key=lambda trial: trial.rows)
+    best = smallest
+    for trial in larger:
+        if _each(trial) < _each(best) * WORTH_WHILE:
+            best = trial
+    return best.rows
 
 
 def budget_seconds(rows: int, seconds_for_each_row: float) -> float:
@@ -58,7 +85,15 @@ def kernel_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _seconds_for_each_row(infer: Callable[[int], object], size: int, until: float, clock: Callable[[], float]) -> float:
+def _each(trial: BatchTrial) -> float:
+    return trial.seconds / trial.rows
+
+
+def _late(seconds: float, limit_seconds: float | None) -> bool:
+    return limit_seconds is not None and seconds > limit_seconds
+
+
+def _seconds(infer: Callable[[int], object], size: int, until: float, clock: Callable[[], float]) -> float:
     """The best of several tries, after one that doesn't count unless there is no time for another."""
     seconds = float("inf")
     for attempt in range(1_000):
@@ -67,7 +102,7 @@ def _seconds_for_each_row(infer: Callable[[int], object], size: int, until: floa
         ended = clock()
         if attempt == 1:
             seconds = float("inf")
-        seconds = min(seconds, (ended - started) / size)
+        seconds = min(seconds, ended - started)
         if ended + (ended - started) > until:
             break
     return seconds

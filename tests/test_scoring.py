@@ -528,13 +528,15 @@ def test_rows_held_in_memory_say_that_they_do_not_fit(folder: Path, tmp_path: Pa
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method`:DeprecationWarning")
-def test_warming_up_compiles_where_the_job_asks_for_it(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_is_compiled_where_the_job_asks_for_it(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers then use what was compiled, for batches of any size; predictions are the model's within rounding."""
     monkeypatch.setattr("pipelines.model.compiled_is_faster", lambda infer: [infer(True), infer(False)] == [None, None])
     table = with_flaws(rows(1_000))
     write(tmp_path, table, group=130)
     scorer = make(folder, tmp_path, model_compile=True)
-    scorer.warm_up(parts_of(scorer, tmp_path)[0], Cancellation())
+    (part, *_) = parts_of(scorer, tmp_path)
+    scorer.warm_up(part, Cancellation())
+    scorer.compile_if_faster(part, Cancellation(), kernel_threads=1)
     score(scorer, tmp_path, part_rows=130, workers=3)
     torch.compiler.set_stance("default")
     assert scorer.warnings == ()

@@ -6,7 +6,8 @@ from collections import Counter
 
 import pytest
 
-from pipelines.tuning import SIZES, budget_seconds, fastest
+from pipelines.report import BatchTrial
+from pipelines.tuning import SIZES, budget_seconds, fastest, measured
 
 
 class Machine:
@@ -40,7 +41,7 @@ def test_the_fastest_for_each_row_wins_and_a_tie_goes_to_the_smaller(
 ) -> None:
     """A larger batch must be worth its memory."""
     machine = Machine(fixed, each)
-    assert fastest(machine.infer, available=100_000, clock=machine.clock) == expected
+    assert fastest(measured(machine.infer, available=100_000, clock=machine.clock)) == expected
     assert set(machine.calls) == set(SIZES)
     assert machine.now < 0.6
 
@@ -48,15 +49,15 @@ def test_the_fastest_for_each_row_wins_and_a_tie_goes_to_the_smaller(
 def test_only_sizes_that_the_data_fills_are_tried() -> None:
     """With few rows, all of them are one batch."""
     machine = Machine(0.001, {})
-    assert fastest(machine.infer, available=1_500, clock=machine.clock) == 1_024
+    assert fastest(measured(machine.infer, available=1_500, clock=machine.clock)) == 1_024
     assert set(machine.calls) == {256, 1_024}
-    assert fastest(machine.infer, available=10, clock=machine.clock) == 10
+    assert fastest(measured(machine.infer, available=10, clock=machine.clock)) == 10
 
 
 def test_a_slow_model_is_not_tried_for_long() -> None:
     """A size that would take longer than what is left isn't begun."""
     machine = Machine(0.0, dict.fromkeys(SIZES, 0.01))
-    assert fastest(machine.infer, available=100_000, clock=machine.clock) == 256
+    assert fastest(measured(machine.infer, available=100_000, clock=machine.clock)) == 256
     assert machine.calls == {256: 1}
 
 
@@ -66,6 +67,32 @@ def test_few_rows_are_not_worth_long_measuring() -> None:
     assert budget_seconds(10**9, 1e-6) == 0.5
     assert budget_seconds(10, 1e-6) == 0.05
     machine = Machine(0.0001, {})
-    fastest(machine.infer, available=100_000, clock=machine.clock, budget_seconds=budget_seconds(10, 1e-6))
+    measured(machine.infer, available=100_000, clock=machine.clock, budget_seconds=budget_seconds(10, 1e-6))
     assert set(machine.calls) > {256, 1_024, 2_048}
     assert machine.now < 0.1
+
+
+def test_what_was_tried_can_be_told() -> None:
+    """Each size once, with what a batch of it took at its best."""
+    machine = Machine(0.001, {})
+    found = measured(machine.infer, available=100_000, clock=machine.clock)
+    assert [trial.rows for trial in found] == list(SIZES)
+    assert [trial.seconds for trial in found] == pytest.approx([0.001 + size * 1e-6 for size in SIZES])
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"), [(None, 16_384), (0.01, 4_096), (0.0021, 1_024), (0.0011, 64), (0.001_002, 1), (0.0005, 1)]
+)
+def test_a_batch_keeps_the_limit_on_latency(limit: float | None, expected: int) -> None:
+    """A larger one would be faster for each row; where none keeps it, it is the quickest batch there is."""
+    machine = Machine(0.001, {2**power: 1e-6 for power in range(15)})
+    found = measured(machine.infer, available=100_000, clock=machine.clock, limit_seconds=limit)
+    assert fastest(found, limit) == expected
+
+
+def test_above_the_limit_no_larger_size_is_tried() -> None:
+    """It would take even longer."""
+    machine = Machine(0.0, dict.fromkeys(SIZES, 1e-5))
+    measured(machine.infer, available=100_000, clock=machine.clock, limit_seconds=0.005)
+    assert set(machine.calls) == {256, 1_024}
+    assert fastest([BatchTrial(256, 0.00256)], 0.005) == 256

@@ -13,7 +13,7 @@ from jobs.report.figures.small import stacked_bar
 from jobs.report.quantities import Figure
 from jobs.report.words import LONGEST_NAME, binary_bytes, duration, name, text
 from jobs.summary import seconds
-from pipelines.report import Outcome, RunReport, Stage
+from pipelines.report import Outcome, RunReport, Stage, TuningReport
 
 _MOST_REJECTIONS = 20
 _PERCENTILES = ((0.5, "p50"), (0.95, "p95"), (0.99, "p99"), (1.0, "slowest"))
@@ -80,6 +80,8 @@ def _groups(report: RunReport, facts: Facts) -> Iterator[tuple[str, Iterator[tup
     yield "Run", _run_rows(report, facts)
     yield "Data", _data_rows(report)
     yield "Speed", _speed_rows(report, facts.state.definition.thresholds.latency_seconds)
+    if report.tuning is not None:
+        yield "What auto was settled to", _tuning_rows(report.tuning, facts)
     yield "Model and machine", _model_rows(report)
 
 
@@ -114,6 +116,19 @@ def _speed_rows(report: RunReport, limit: float | None) -> Iterator[tuple[str, s
         yield "Batches out of memory", f"{report.batches_out_of_memory:,}, inferred again in smaller ones"
     if report.workers:
         yield "Workers", f"{report.workers:,}"
+
+
+def _tuning_rows(tuning: TuningReport, facts: Facts) -> Iterator[tuple[str, str]]:
+    """What was tried, and what it took."""
+    yield "Measured", f"{facts.clock.moment(tuning.measured_at)}, for {tuning.rows:,} rows"
+    for trial in tuning.batch_trials:
+        used = ", used" if trial.rows == tuning.batch_rows else ""
+        yield f"A batch of {trial.rows:,}", f"{seconds(trial.seconds)}, {trial.rows / trial.seconds:,.0f} rows/s{used}"
+    for number, way in enumerate(tuning.workers_trials):
+        label = (
+            f"{way.workers:,} worker{'s' * (way.workers > 1)}, {way.kernel_threads:,} thread{'s' * (way.kernel_threads > 1)}"
+        )
+        yield label, f"{way.rows_per_second:,.0f} rows/s{'' if number else ', used'}"
 
 
 def _model_rows(report: RunReport) -> Iterator[tuple[str, str]]:

@@ -47,7 +47,14 @@ def tune(
         origin = find_rows(spec)
         watch("loading the model", "")
         rehearsal = Rehearsal(
-            spec, origin, folder=spec.folder, scratch=scratch, cores=available_cores(), cancellation=cancellation, clock=clock
+            spec,
+            origin,
+            folder=spec.folder,
+            scratch=scratch,
+            cores=available_cores(),
+            cancellation=cancellation,
+            latency_limit_seconds=spec.thresholds.latency_seconds,
+            clock=clock,
         )
         session = _Session(
             request, logical_date, spec=spec, origin=origin, rehearsal=rehearsal, scratch=scratch, watch=watch, clock=clock

@@ -1,0 +1,135 @@
+"""What `auto` stands for in one run: rows to a batch, and workers, measured on the job's own model and first part.
+
+Takes less than a second, and less for few rows; what was found is kept by whoever called, for the next run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from statistics import median
+from time import perf_counter, time
+
+from pipelines.cancellation import Cancellation, Cancelled
+from pipelines.crew import Crew, Span, together
+from pipelines.engines.local import LocalEngine, local_engine
+from pipelines.errors import OutOfMemoryError
+from pipelines.measuring import splits
+from pipelines.report import TuningReport, WorkersTrial
+from pipelines.scoring import Scorer
+from pipelines.settings import BatchSettings
+from pipelines.source import Part
+from pipelines.tuning import WORTH_WHILE
+
+_SECONDS = 0.4
+"""For the number of workers, on top of what the number of rows took."""
+_WORTH_MEASURING_SECONDS = 4.0
+"""Of inferring: in a shorter run, measuring the workers would cost more than it finds."""
+_ROUNDS = 3
+_GROWN = 4
+_LONGEST_AGE_SECONDS = 30 * 86_400.0
+
+Way = tuple[int, int]
+"""So many workers, with so many kernel threads each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is to be settled, for a run of so many parts and rows.
+
+    `limit_seconds` is what a batch may take, where the number of its rows is to be measured.
+    """
+
+    settings: BatchSettings
+    parts: int
+    rows: int
+    cores: int
+    limit_seconds: float | None = None
+
+    @property
+    def open(self) -> bool:
+        """Whether anything is left to be measured."""
+        return "auto" in (self.settings.rows, self.settings.workers)
+
+    def key(self, scorer: Scorer) -> str:
+        """What an answer is good for, on a machine like this: the same model and features, asked the same."""
+        asked = [self.settings.rows, self.settings.workers, min(self.parts, self.cores), self.limit_seconds]
+        return hashlib.sha256(json.dumps([scorer.fingerprint, scorer.model.device, *asked]).encode()).hexdigest()
+
+    def answered_by(self, known: TuningReport) -> bool:
+        """Whether it will do: not for a run of many times the rows, which has more time to measure, nor for ever."""
+        return self.rows <= _GROWN * known.rows and abs(time() - known.measured_at) < _LONGEST_AGE_SECONDS
+
+
+def settle(scorer: Scorer, part: Part, asked: Question, known: TuningReport | None, cancellation: Cancellation) -> TuningReport:
+    """Warm the scorer up on the part, and settle its `batch_rows` and the number of workers. `known` is an earlier answer.
+
+    Raises:
+        DataError: the part can't be read, or none of its first rows is valid; another part may do.
+        ModelError: the model doesn't fit the data.
+        Cancelled: between two batches.
+
+    """
+    usual = local_engine(asked.settings.workers, device=scorer.model.device, cores=asked.cores, parts=asked.parts)
+    if known is not None and asked.answered_by(known):
+        scorer.warm_up(part, cancellation, kernel_threads=usual.threads_per_worker, batch_rows=known.batch_rows)
+        return known
+    batches = scorer.warm_up(
+        part, cancellation, kernel_threads=usual.threads_per_worker, rows=asked.rows, limit_seconds=asked.limit_seconds
+    )
+    each = min(trial.seconds / trial.rows for trial in batches)
+    found: tuple[WorkersTrial, ...] = ()
+    if asked.settings.workers == "auto" and asked.rows * each / usual.workers > _WORTH_MEASURING_SECONDS:
+        ways = splits(asked.cores, asked.parts)
+        found = _workers(scorer, part, usual, ways, each=each, cancellation=cancellation) if len(ways) > 1 else ()
+    workers = found[0].workers if found else usual.workers
+    return TuningReport(scorer.batch_rows, workers, asked.rows, time(), batches, found)
+
+
+def _workers(
+    scorer: Scorer, part: Part, usual: LocalEngine, ways: Sequence[Way], *, each: float, cancellation: Cancellation
+) -> tuple[WorkersTrial, ...]:
+    """The ways to share out the cores, the one to use first. `each` is how many seconds a row takes, about.
+
+    Preparing and inferring are measured, with all workers at it; reading, which each does on one core, comes on top as it was
+    for this part. Another way than the usual one must be faster in every round, and by enough.
+    """
+    began = perf_counter()
+    infer = scorer.held(part)
+    reading = (perf_counter() - began) / part.rows
+    first = (usual.workers, usual.threads_per_worker)
+    ways = list(dict.fromkeys([first, *ways]))
+    slot = _SECONDS / (_ROUNDS * len(ways))
+    size = max(1, min(scorer.batch_rows, part.rows, int(slot / each)))
+    spans = [Span(infer, row, row + size) for row in range(0, part.rows - size + 1, size)]
+    speeds: dict[Way, list[float]] = {way: [] for way in ways}
+    for number in range(_ROUNDS):
+        for way in ways if number % 2 else reversed(ways):
+            speeds[way].append(_speed(spans, way, slot, reading, cancellation, warm=bool(number)))
+    surely = [way for way in ways if all(map(_beats, speeds[way], speeds[first]))]
+    best = max(surely, key=lambda way: median(speeds[way]), default=first)
+    ordered = sorted(ways, key=lambda way: (way != best, -median(speeds[way])))
+    return tuple(WorkersTrial(*way, median(speeds[way])) for way in ordered)
+
+
+def _beats(speed: float, usual: float) -> bool:
+    return speed * WORTH_WHILE > usual
+
+
+def _speed(spans: Sequence[Span], way: Way, seconds: float, reading: float, cancellation: Cancellation, *, warm: bool) -> float:
+    """Rows a second with so many workers of so many kernel threads, of which each reads at `reading` seconds a row.
+
+    0 where the batches of so many don't fit into memory.
+    """
+    workers, kernel_threads = way
+    crew = Crew(spans, workers, seconds, cancellation, perf_counter, warm=warm)
+    try:
+        trials = list(chain.from_iterable(LocalEngine(workers, kernel_threads).map(crew.work, range(workers), cancellation)))
+    except OutOfMemoryError:
+        return 0.0  # so many batches at once don't fit: this is no way to go
+    if len(trials) < workers:
+        raise Cancelled(cancellation.reason or "cancelled")
+    return workers / (workers / together(trials).rows_per_second + reading)
