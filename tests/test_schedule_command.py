@@ -150,7 +150,7 @@ def test_killed_between_start_and_claim_a_run_is_still_done_once(schedule: Sched
 def test_of_fifty_starts_at_once_one_runs(schedule: Schedule[TinyJob]) -> None:
     """By cron, by hand, and by the scheduler: the others are skipped, and counted."""
     schedule.due_a_minute_ago(rows=2000)
-    schedule.job.slow_down(seconds_for_each_batch=0.3)
+    schedule.job.slow_down(seconds_for_each_batch=1.0)
     command = [sys.executable, "-m", "tests.many_starts", str(schedule.job.spec), "49"]
     with (
         schedule.running(),

@@ -287,7 +287,13 @@ class Ledger:
 
     @_insistent
     def prune_runs(self, job: str, *, keep: int) -> None:
-        """Delete all but the newest `keep` runs from the history. Counters and what is shown stay."""
+        """Delete all but the newest `keep` runs from the history. Counters and what is shown stay.
+
+        Where there are no more it only looks, and so keeps nobody waiting: every start of a job comes by here.
+        """
+        with self._store.read() as connection:
+            if not runs.more_than(connection, job, keep):
+                return
         with self._store.write(job) as connection:
             runs.prune(connection, job, keep=keep, latest=jobs.row(connection, job).latest_run_id)
 

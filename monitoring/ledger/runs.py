@@ -184,6 +184,12 @@ def outlines(connection: Connection, job: str, *, limit: int) -> tuple[RunOutlin
     return tuple(RunOutline(_outcome(outcome), started_at, rows) for outcome, started_at, rows in connection.execute(query))
 
 
+def more_than(connection: Connection, job: str, keep: int) -> bool:
+    """Whether the job's history has more runs than that."""
+    query = select(_runs.c.ordinal).where(_runs.c.job == job).order_by(_runs.c.ordinal.desc()).offset(keep).limit(1)
+    return connection.execute(query).first() is not None
+
+
 def prune(connection: Connection, job: str, *, keep: int, latest: str | None) -> None:
     """Delete all but the newest `keep` runs; the one that is shown as `latest` and those in progress stay."""
     newest = select(_runs.c.ordinal).where(_runs.c.job == job).order_by(_runs.c.ordinal.desc()).limit(keep)
