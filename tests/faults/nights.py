@@ -31,6 +31,8 @@ from tests.tiny_job import TinyJob, rows_table
 
 INVALID_EVERY = 40
 """Every so-many-th row has no valid features, so that there are rejected rows too."""
+GROUP_ROWS = 30
+"""Rows of a row group: with parts of one group there are so many parts that several are committed together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ class Night:
             x = table["x"].to_numpy().copy()
             x[::INVALID_EVERY] = np.nan
             table = table.set_column(1, "x", pa.array(x))
-            self.job.write(self.job.folder / "inbox" / f"date={self.day}" / f"{name}.parquet", table, group_rows=50)
+            self.job.write(self.job.folder / "inbox" / f"date={self.day}" / f"{name}.parquet", table, group_rows=GROUP_ROWS)
 
     def score(self) -> None:
         """Run it."""
@@ -72,6 +74,12 @@ class Night:
     def torn(self) -> list[str]:
         """What a reader of the output folder would stumble over right now."""
         return [f"{path.name} is visible, but not whole" for path in self.output.rglob("[!.]*.parquet") if not _whole(path)]
+
+    def unclaimed(self) -> int:
+        """How many parts lie in the output, whole, that the ledger doesn't vouch for."""
+        with Ledger.open(self.environment.ledger) as ledger:
+            committed = ledger.committed_parts("tiny", str(self.output)) if "tiny" in ledger.jobs() else {}
+        return sum(path.name not in {Path(output).name for output in committed} for path in self.output.glob("[!.]*.parquet"))
 
     def violations(self, *, earlier: int = 0) -> list[str]:
         """What is wrong once its last run has ended. `earlier` runs of other nights like it are in the ledger."""
