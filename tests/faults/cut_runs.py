@@ -3,8 +3,8 @@
     python -m tests.faults.cut_runs FOLDER FIRST STEP [BUG]
 
 Two kinds of run: a first one, and one with another model over parts that are cut differently, which replaces and removes
-what the first has left. Of the points of each kind the FIRST is tried, and every STEP-th after it. Prints a line of JSON for each trial, with what was wrong afterwards. With a planted bug it
-ends at the first trial in which something was.
+what the first has left. Of the points of each kind the FIRST is tried, and every STEP-th after it. Prints a line of JSON for
+each trial, with what was wrong afterwards. With a planted bug it ends at the first trial in which something was.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import torch
 from safetensors.torch import save_file
 
 from jobs.environment import read
+from pipelines.report import Outcome
 from tests.faults.nights import Night, asked, fork
 from tests.faults.planted import plant
 from tests.faults.power import PowerCut
@@ -58,6 +59,7 @@ class Stage:
             point, _, at_stake = text.read().partition("|")
         _, status = os.waitpid(pid, 0)
         if os.WIFEXITED(status):
+            assert status == 0, "the run was not cut, and has failed"
             return None
         unclaimed, *wrong = asked(lambda: _afterwards(night))
         return {
@@ -72,7 +74,8 @@ class Stage:
 
     def _cut(self, night: Night, number: int, writer: int, *, lose_names: bool) -> None:
         PowerCut(night.job.folder / "scored", self._spare, number, said=writer, lose_names=lose_names).install()
-        night.score()
+        report = night.score()
+        assert report.outcome is Outcome.PARTIAL, report.reason
 
 
 def _afterwards(night: Night) -> list[str]:

@@ -27,6 +27,7 @@ from jobs.spec import load
 from monitoring import names
 from monitoring.ledger import Ledger
 from pipelines.cancellation import Cancellation
+from pipelines.report import RunReport
 from tests.tiny_job import TinyJob, rows_table
 
 INVALID_EVERY = 40
@@ -63,13 +64,10 @@ class Night:
             table = table.set_column(1, "x", pa.array(x))
             self.job.write(self.job.folder / "inbox" / f"date={self.day}" / f"{name}.parquet", table, group_rows=GROUP_ROWS)
 
-    def score(self) -> None:
-        """Run it."""
-        run(
-            RunRequest(load(self.job.spec), self.environment, logical_date=self.day),
-            observer=Silent(),
-            cancellation=Cancellation(),
-        )
+    def score(self) -> RunReport:
+        """Run it. With its rejected rows it is partial."""
+        request = RunRequest(load(self.job.spec), self.environment, logical_date=self.day)
+        return run(request, observer=Silent(), cancellation=Cancellation()).report
 
     def torn(self) -> list[str]:
         """What a reader of the output folder would stumble over right now."""
@@ -131,7 +129,7 @@ class Night:
 _COUNTED = (names.REQUESTS.name, names.ROWS_REJECTED.name)
 
 
-def fork(work: Callable[[], None]) -> int:
+def fork(work: Callable[[], object]) -> int:
     """Do the work in a child of this process; returns its process id. Its exit code is 1 when the work raised."""
     pid = os.fork()
     if pid:
