@@ -8,7 +8,7 @@ TOOLS := $(HOME_DIR)/tools
 # Of Debian: the servers that `make test-next` tests with.
 SUITE ?= forky
 
-.PHONY: demo test test-next soak check docs bench clean
+.PHONY: demo test test-next soak audit check docs bench clean
 
 demo: $(HOME_DIR)/.ready $(HOME_DIR)/.tools  ## set up, then run the two example jobs over a month of nights
 	$(BIN)/python -m jobs.examples.demo
@@ -24,6 +24,10 @@ SEED ?= 20261126
 
 soak: $(HOME_DIR)/.ready $(HOME_DIR)/.tools  ## the long form of the fault suite, with a table at its end; SEED=… repeats one
 	$(BIN)/python -m pytest tests/faults --soak --seed $(SEED)
+
+audit:  ## the pinned set against published advisories; needs the network
+	@test -x $(HOME_DIR)/audit/bin/pip-audit || { $(PYTHON) -m venv $(HOME_DIR)/audit && $(HOME_DIR)/audit/bin/pip install --quiet pip-audit; }
+	$(HOME_DIR)/audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip --strict
 
 check: $(HOME_DIR)/.ready  ## format, lint, types, generated documents
 	$(BIN)/ruff format --check .

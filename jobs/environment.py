@@ -130,7 +130,10 @@ def _credentials(variables: Mapping[str, str]) -> Credentials:
         raise SpecError(f"environment: {PREFIX}USERNAME goes together with {PREFIX}PASSWORD or {PREFIX}PASSWORD_FILE")
     if bearer is not None and username is not None:
         raise SpecError(f"environment: give {PREFIX}BEARER_TOKEN or {PREFIX}USERNAME with a password, not both")
-    return Credentials(username=username, password=password, bearer=bearer)
+    try:
+        return Credentials(username=username, password=password, bearer=bearer)
+    except ValueError as error:
+        raise SpecError(f"environment: {PREFIX}USERNAME, {PREFIX}PASSWORD or {PREFIX}BEARER_TOKEN: {error}") from None
 
 
 def alerts_token(variables: Mapping[str, str]) -> str | None:

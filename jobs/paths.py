@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import date
 from fnmatch import fnmatchcase
+from glob import escape
 from pathlib import Path
 from string import Formatter
 
@@ -12,18 +13,37 @@ _MAGIC = re.compile(r"[*?\[]")
 
 
 def dated(template: str) -> bool:
-    """Whether a path template has `{date}`. Raises `ValueError` for any other field in it."""
+    """Whether a path template has `{date}`. Raises `ValueError` for any other field in it, and for one that leads elsewhere."""
     try:
-        fields = [(name, conversion) for _, name, _, conversion in Formatter().parse(template) if name is not None]
+        parsed = list(Formatter().parse(template))
     except ValueError as error:
         raise ValueError(f"{template!r} is not a path template: {error}; a brace is written twice") from error
+    fields = [(name, conversion) for _, name, _, conversion in parsed if name is not None]
     if any(name != "date" or conversion for name, conversion in fields):
         raise ValueError(f"{template!r}: the only field a path can have is {{date}}, or with a format {{date:%Y/%m/%d}}")
     try:
-        template.format(date=date(2000, 1, 1))
+        path = template.format(date=date(2000, 1, 1))
     except (ValueError, LookupError) as error:
         raise ValueError(f"{template!r}: not a format for a date; write it like {{date:%Y/%m/%d}}") from error
+    written = "".join(literal + ("x" if name is not None else "") for literal, name, _, _ in parsed)
+    if _leads(path) != _leads(written):
+        raise ValueError(f"{template!r}: a date must not lead to another folder; write it like {{date:%Y/%m/%d}}")
     return bool(fields)
+
+
+def any_day(template: str) -> str:
+    """A glob for the template's path on whatever day."""
+    parts = []
+    for literal, name, form, _ in Formatter().parse(template):
+        parts.append(escape(literal))
+        if name is not None:
+            parts.append("/".join("*" * ((form or "").count("/") + 1)))
+    return "".join(parts)
+
+
+def _leads(path: str) -> tuple[bool, int]:
+    """Whether a path is absolute, and how often it goes up."""
+    return Path(path).is_absolute(), Path(path).parts.count("..")
 
 
 def reads(path: str, folder: str) -> bool:

@@ -14,6 +14,7 @@ from os import getpid
 from time import monotonic
 from uuid import uuid4
 
+from jobs import lost_ledger
 from jobs.dead_runs import DEAD
 from jobs.environment import Environment
 from jobs.journal import LedgerJournal
@@ -93,6 +94,7 @@ def _attempt(
 ) -> RunReport:
     """Run the pipeline and put what came of it, good or bad, into a report."""
     spec = request.spec
+    lost = lost_ledger.warnings(ledger, spec)
     meter, began = ResourceMeter(), monotonic()
     journal = LedgerJournal(ledger, start, keep_runs=spec.batch.keep_runs)
     pipeline = Pipeline(
@@ -117,7 +119,12 @@ def _attempt(
         reason=reason,
         elapsed_seconds=monotonic() - began,
         resources=meter.stop(accelerator_memory_peak_bytes=pipeline.accelerator_memory_peak_bytes),
-        warnings=(*pipeline.warnings, *journal.close(), *(holdout.error for holdout in pipeline.holdouts if holdout.error)),
+        warnings=(
+            *lost,
+            *pipeline.warnings,
+            *journal.close(),
+            *(holdout.error for holdout in pipeline.holdouts if holdout.error),
+        ),
     )
 
 

@@ -161,7 +161,9 @@ class PushSettings(Settings):
     textfile: Text | None = Field(
         None, description="Folder of node_exporter's textfile collector, for hosts without a gateway (may be set beside it)."
     )
-    every: PositiveDuration = Field(15.0, description="How often the state is pushed while a run is in progress.")
+    every: PositiveDuration = Field(
+        15.0, description="How often the state is pushed while a run is in progress; less often while that fails."
+    )
     timeout: PositiveDuration = Field(10.0, description="Bound on one whole delivery, retries included.")
     labels: Annotated[dict[StrictStr, StrictStr], AfterValidator(_labels)] = Field(
         default_factory=dict, description='Static labels added to the grouping key, e.g. `{ env = "prod" }`.'

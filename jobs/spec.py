@@ -37,9 +37,9 @@ class JobSpec(PipelineSettings):
 
     @model_validator(mode="after")
     def _a_day_keeps_its_output(self) -> Self:
-        for holdout in self.holdout:
-            dated(holdout.path)
-        if dated(self.input.path) and not dated(self.output.path):
+        judged_on = [holdout.path for holdout in self.holdout]
+        input_dated, output_dated, *_ = [dated(path) for path in (self.input.path, self.output.path, *judged_on)]
+        if input_dated and not output_dated:
             raise ValueError("input.path has {date} and output.path has not: each day would replace the day before")
         inputs: dict[str, str] = {}
         for day in (_FIRST_DAY + timedelta(days=age) for age in range(_TWO_YEARS)):

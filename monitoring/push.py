@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,9 @@ from monitoring.state import Destination, JobState, PushedGroup
 from pipelines.errors import BatchgaugeError, PushError
 
 Clock = Callable[[], float]
+
+_LONGEST_PAUSE_SECONDS = 60.0
+_MOST_DOUBLINGS = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +155,18 @@ def _gateway(destination: Destination, credentials: Credentials | None) -> Gatew
     return Gateway(destination.gateway, credentials=credentials, ca_file=destination.ca_file)
 
 
+def pause(every_seconds: float, failures: int, uniform: Callable[[float, float], float] = random.uniform) -> float:
+    """How long to wait after so many failures in a row: up to twice as long after each, by chance, up to a minute or so.
+
+    A gateway that can't keep up goes on working on what its clients have given up. Were it asked as often as ever, it would
+    never be done with that.
+    """
+    longest = min(max(_LONGEST_PAUSE_SECONDS, every_seconds), every_seconds * 2 ** min(failures, _MOST_DOUBLINGS))
+    return every_seconds if longest <= every_seconds else uniform(every_seconds, longest)
+
+
 class Pusher:
-    """Pushes a job's state every `every_seconds` from a thread of its own while a run is in progress.
+    """Pushes a job's state every `every_seconds`, less often while that fails, from a thread of its own during a run.
 
     It never raises into its caller and never holds it up: what goes wrong is kept in `last_error` (None again
     after a push that arrived). It opens its own ledger at `location`.
@@ -182,10 +196,12 @@ class Pusher:
             self._thread.join(wait_seconds)
 
     def _run(self) -> None:
+        failures = 0
         try:
             with Ledger.open(self._location) as ledger:
-                while not self._stop.wait(self._every_seconds):
+                while not self._stop.wait(pause(self._every_seconds, failures)):
                     self._push(ledger)
+                    failures = failures + 1 if self.last_error else 0
         except BatchgaugeError as error:
             self.last_error = str(error)
 

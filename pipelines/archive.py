@@ -13,12 +13,14 @@ import io
 import json
 import re
 import zipfile
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.export.pt2_archive import PT2ArchiveReader
 
 from pipelines.errors import ModelError
+
+if TYPE_CHECKING:
+    from torch.export.pt2_archive import PT2ArchiveReader
 
 _ZIP = b"PK\x03\x04"
 _MEMBER = re.compile(
@@ -97,6 +99,8 @@ def _check_members(reader: PT2ArchiveReader) -> None:
 
 def _open(content: bytes) -> PT2ArchiveReader:
     """The archive, by the same reader as torch's. Python's zip reader must agree on what is in it."""
+    from torch.export.pt2_archive import PT2ArchiveReader  # noqa: PLC0415  it takes seconds, and other models don't need it
+
     try:
         reader = PT2ArchiveReader(io.BytesIO(content))
         members = reader.get_file_names()

@@ -16,6 +16,7 @@ from pipelines.settings import ClassName
 UNLABELLED = -1
 _UNKNOWN = -2
 _SHOWN = 5
+_LONGEST_TABLE = 2**16
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,9 @@ class Labels:
 
         Raises DataError for a label that isn't one of the classes: it would silently move every figure.
         """
+        quick = self._of_small_numbers(array)
+        if quick is not None:
+            return quick
         encoded = array.dictionary_encode(null_encoding="encode")
         labels = encoded.dictionary.to_pylist()
         by_name: dict[Any, int] = {name: index for index, name in enumerate(self.classes)}
@@ -65,6 +69,21 @@ class Labels:
                 "Correct the labels, leave these rows out, or correct [model] classes"
             )
         return true
+
+    def _of_small_numbers(self, array: pa.Array) -> Counts | None:
+        """The same for whole numbers from 0 up that are all classes, by looking them up in a table; None for others."""
+        if array.null_count or not pa.types.is_integer(array.type) or not len(array):
+            return None
+        names = [name for name in self.classes if isinstance(name, int) and 0 <= name < _LONGEST_TABLE]
+        if len(names) < len(self.classes):
+            return None
+        table = np.full(max(names) + 1, _UNKNOWN, np.int64)
+        table[names] = np.arange(len(names))
+        values = array.to_numpy()
+        if values.min() < 0 or values.max() >= len(table):
+            return None
+        true: Counts = table[values]
+        return None if (true == _UNKNOWN).any() else true
 
     def names(self) -> list[str]:
         """The classes as text, in order; booleans as `true` and `false`."""

@@ -8,6 +8,7 @@ these; its name is its columns' names joined by `,`. A slice's value is text:
 - a null or NaN as `null`, empty text as `""`, and what is over the budget as `__other__`;
 - in a cross, the values of its columns joined by `,`.
 
+Text of more than 200 characters is cut, and ends in a digest of all of it: a slice's value is stored, pushed and drawn.
 So that two slices never share a value, data's own text is escaped: `\` is written `\\`, a comma inside a cross
 `\,`, and data that reads `null`, `""` or `__other__` gets a `\` in front.
 """
@@ -17,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
+from hashlib import sha256
 from itertools import pairwise
 from typing import Any, NamedTuple, Self
 
@@ -33,6 +35,7 @@ OTHER = "__other__"
 NULL = "null"
 EMPTY = '""'
 
+_LONGEST, _DIGITS = 200, 16
 _TRACKED_BUDGETS = 64
 _TRACKED_CELLS = 2**20
 
@@ -99,7 +102,7 @@ def _code_part(part: str | BinnedColumn, table: pa.Table, *, crossed: bool) -> C
         raise DataError(
             f"column {name!r} ({array.type}) can't be sliced by: {error}; slice by text, numbers, booleans or dates"
         ) from error
-    return Coded(encoded.indices.to_numpy().astype(np.int64), _escaped(texts, crossed=crossed))
+    return Coded(encoded.indices.to_numpy().astype(np.int64), _escaped(_cut(texts), crossed=crossed))
 
 
 def plain(column: pa.ChunkedArray) -> pa.Array:
@@ -117,6 +120,15 @@ def plain(column: pa.ChunkedArray) -> pa.Array:
     if pa.types.is_floating(array.type):
         array = pc.add(pc.if_else(pc.is_nan(array), None, array), pa.scalar(0.0, array.type))
     return array
+
+
+def _cut(texts: pa.LargeStringArray) -> pa.LargeStringArray:
+    too_long = pc.greater(pc.utf8_length(texts), _LONGEST)
+    if not pc.any(too_long).as_py():
+        return texts
+    long = texts.filter(too_long).to_pylist()
+    cut = [f"{text[: _LONGEST - _DIGITS - 1]}…{sha256(text.encode()).hexdigest()[:_DIGITS]}" for text in long]
+    return pc.replace_with_mask(texts, too_long.fill_null(False), pa.array(cut, pa.large_string()))
 
 
 def _escaped(texts: pa.LargeStringArray, *, crossed: bool) -> pa.LargeStringArray:
@@ -186,11 +198,9 @@ class SliceCounts:
             positions = np.full(len(values), limit)
             positions[keep] = np.arange(limit)
             values, codes = values.take(pa.array(keep)), positions[codes]
-        cells = codes * classes + true
-        size = (tracked + 1) * classes
-        examples = np.bincount(cells, minlength=size).reshape(-1, classes)
-        correct = np.bincount(cells[true == predicted], minlength=size).reshape(-1, classes)
-        return cls(values, examples, correct, limit, len(coded.values) - tracked)
+        cells = 2 * (codes * classes + true) + (true == predicted)
+        wrong, correct = np.moveaxis(np.bincount(cells, minlength=2 * (tracked + 1) * classes).reshape(-1, classes, 2), 2, 0)
+        return cls(values, wrong + correct, np.ascontiguousarray(correct), limit, len(coded.values) - tracked)
 
     def __add__(self, other: SliceCounts) -> SliceCounts:
         merged = pa.concat_arrays([self.values, other.values]).dictionary_encode()

@@ -1,4 +1,4 @@
-"""Many starts of one job at once, from a process with torch loaded: `python -m tests.many_starts SPEC STARTS`.
+"""Many starts at once, from a process with torch loaded: `python -m tests.many_starts STARTS SPEC…`, so many of each job.
 
 Half are cron's, half are a hand's. Prints the outcome of each, a line each, when all have ended.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from jobs.environment import read
@@ -34,12 +35,12 @@ def child(spec: Path, trigger: Trigger, *, start: int, go: int, outcomes: int) -
         os._exit(2)
 
 
-def main(spec: Path, starts: int) -> None:
+def main(starts: int, specs: Sequence[Path]) -> None:
     """Start them all, wait for them all."""
     start, go = os.pipe()
     outcomes, said = os.pipe()
     triggers = [(Trigger.CRON, Trigger.MANUAL)[number % 2] for number in range(starts)]
-    pids = [child(spec, trigger, start=start, go=go, outcomes=said) for trigger in triggers]
+    pids = [child(spec, trigger, start=start, go=go, outcomes=said) for spec in specs for trigger in triggers]
     os.close(go)
     os.close(said)
     for pid in pids:
@@ -49,4 +50,4 @@ def main(spec: Path, starts: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    main(int(sys.argv[1]), [Path(argument) for argument in sys.argv[2:]])

@@ -50,9 +50,11 @@ def test_secrets_come_from_a_variable_or_a_file(tmp_path: Path) -> None:
         {"BATCHGAUGE_USERNAME": "me"},
         {"BATCHGAUGE_PASSWORD": "hunter2"},
         {"BATCHGAUGE_USERNAME": "me", "BATCHGAUGE_PASSWORD": "hunter2", "BATCHGAUGE_BEARER_TOKEN": "hunter2"},
+        {"BATCHGAUGE_USERNAME": "a:b", "BATCHGAUGE_PASSWORD": "hunter2"},
+        {"BATCHGAUGE_BEARER_TOKEN": "hunter2 and more"},
     ],
 )
-def test_half_a_login_or_two_are_refused_without_repeating_the_secret(variables: dict[str, str]) -> None:
+def test_a_login_that_cannot_be_is_refused_without_repeating_the_secret(variables: dict[str, str]) -> None:
     """The message names variables only."""
     with pytest.raises(SpecError) as caught:
         read(variables)

@@ -9,7 +9,7 @@ import pytest
 from monitoring import textfile
 from monitoring.gateway import Gateway
 from monitoring.ledger import Ledger
-from monitoring.push import Pusher, deliver, forget
+from monitoring.push import Pusher, deliver, forget, pause
 from monitoring.servers import Server
 from monitoring.state import Destination
 from pipelines.errors import LedgerError, PushError
@@ -179,6 +179,18 @@ def test_a_pusher_goes_on_after_a_failure(ledger: Ledger) -> None:
         poll(lambda: pusher.pushes)
         pusher.stop()
     assert pusher.last_error is None
+
+
+def test_a_pusher_waits_longer_after_each_failure() -> None:
+    """So that a gateway that can't keep up gets the time to; never less than was asked for, never much more than a minute."""
+    for every in (1.0, 15.0):
+        assert pause(every, 0) == every
+        longest = [pause(every, failures, lambda _low, high: high) for failures in range(1, 2_000)]
+        assert longest[:2] == [2 * every, 4 * every]
+        assert longest == sorted(longest)
+        assert longest[-1] == 60.0
+        assert all(pause(every, failures, lambda low, _high: low) == every for failures in range(20))
+    assert pause(600.0, 5) == 600.0
 
 
 def test_a_pusher_that_never_started_can_be_stopped(ledger: Ledger) -> None:

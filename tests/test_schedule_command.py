@@ -151,7 +151,7 @@ def test_of_fifty_starts_at_once_one_runs(schedule: Schedule[TinyJob]) -> None:
     """By cron, by hand, and by the scheduler: the others are skipped, and counted."""
     schedule.due_a_minute_ago(rows=2000)
     schedule.job.slow_down(seconds_for_each_batch=1.0)
-    command = [sys.executable, "-m", "tests.many_starts", str(schedule.job.spec), "49"]
+    command = [sys.executable, "-m", "tests.many_starts", "49", str(schedule.job.spec)]
     with (
         schedule.running(),
         subprocess.Popen(command, env=schedule.variables, cwd=ROOT, stdout=subprocess.PIPE, text=True) as starts,

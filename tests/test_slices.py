@@ -124,6 +124,18 @@ def test_different_values_never_share_a_name(rows: list[tuple[str | None, str | 
     assert "" not in crossed + alone
 
 
+def test_long_text_is_cut_and_stays_apart() -> None:
+    """200 characters are kept as they are; of more the end is a digest of all, the same for the same text."""
+    texts = ["é" * 200, "é" * 201, "é" * 201, "é" * 202, None]
+    table = pa.table({"text": pa.array(texts)})
+    coded = SliceDimension("text", ("text",)).code(table)
+    values = [coded.values[code].as_py() for code in coded.codes]
+    assert values[0] == "é" * 200
+    assert values[1] == values[2] != values[3]
+    assert {len(value) for value in values[:4]} == {200}
+    assert values[4] == "null"
+
+
 def test_bins_hold_their_lower_edge() -> None:
     """Below the first edge, from edge to edge (lower one included), and from the last edge on; null and NaN apart."""
     entry = {"column": "ink", "bins": [4.5, 5, 1e20]}

@@ -18,7 +18,7 @@ MAX_BYTES = 1 << 20
 _MAX_ALERTS = 1_000
 _MAX_LABELS = 64
 _MAX_TEXT = 4_096
-_SHOWN_ERRORS = 3
+_SHOWN_ERRORS, _SHOWN_CHARACTERS = 3, 100
 
 _Label = Annotated[StrictStr, Field(max_length=_MAX_TEXT)]
 
@@ -59,6 +59,12 @@ def parse(body: bytes) -> Message:
     try:
         return Message.model_validate_json(body)
     except ValidationError as error:
-        flaws = [f"{'.'.join(map(str, flaw['loc'])) or 'it'}: {flaw['msg']}" for flaw in error.errors(include_input=False)]
+        flaws = [f"{_place(flaw['loc'])}: {flaw['msg']}" for flaw in error.errors(include_input=False)]
         shown = "; ".join(flaws[:_SHOWN_ERRORS])
         raise MessageError(f'not a webhook message of Alertmanager\'s version "4": {shown}') from None
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    """Where in the message: the sender has chosen the names of labels, so they are cut, and kept in a line."""
+    text = ".".join(map(str, location)) or "it"
+    return "".join(character if character.isprintable() else "�" for character in text[:_SHOWN_CHARACTERS])

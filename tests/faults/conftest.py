@@ -19,15 +19,23 @@ class Tally:
     rows: list[str]
     began: float = field(default_factory=monotonic)
 
-    def add(self, fault: str, *, tries: int, losses: int) -> None:
-        """Put a row into the table."""
-        self.rows.append(f"{fault:<44} {tries:>7} {losses:>7} {monotonic() - self.began:>7.0f}")
+    def add(self, fault: str, *, tries: int, losses: int, measured: str = "") -> None:
+        """Put a row into the table, with what was measured, if anything was."""
+        self.rows.append(f"{fault:<44} {tries:>7} {losses:>7} {monotonic() - self.began:>7.0f}  {measured}".rstrip())
 
 
 @pytest.fixture
 def tally(request: pytest.FixtureRequest) -> Tally:
     config = request.config
     return Tally(config.getoption("--seed"), config.getoption("--soak"), config.stash.setdefault(_ROWS, []))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What takes long, or measures, is a part of the long form only."""
+    if not config.getoption("--soak"):
+        long = [item for item in items if item.get_closest_marker("soak")]
+        items[:] = [item for item in items if item not in long]
+        config.hook.pytest_deselected(items=long)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

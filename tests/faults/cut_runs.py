@@ -1,10 +1,10 @@
 """Runs whose power is cut at each of their points, one after the other, and that the next run finishes.
 
-    python -m tests.faults.cut_runs FOLDER [BUG]
+    python -m tests.faults.cut_runs FOLDER FIRST STEP [BUG]
 
 Two kinds of run: a first one, and one with another model over parts that are cut differently, which replaces and removes
-what the first has left. Prints a line of JSON for each trial, with what was wrong afterwards. With a planted bug it
-ends at the first trial in which something was.
+what the first has left. Of the points of each kind the FIRST is tried, and every STEP-th after it. Prints a line of JSON for
+each trial, with what was wrong afterwards. With a planted bug it ends at the first trial in which something was.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date
-from itertools import count
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 
 from jobs.environment import read
+from pipelines.report import Outcome
 from tests.faults.nights import Night, asked, fork
 from tests.faults.planted import plant
 from tests.faults.power import PowerCut
 from tests.tiny_job import TinyJob
 
 ROWS = 160
-FIRST_FILE = 25
-"""About the first point at which there are files: bugs need not be looked for before it."""
+MOST_POINTS = 10_000
+"""No run has so many."""
 
 
 class Stage:
@@ -59,29 +59,33 @@ class Stage:
             point, _, at_stake = text.read().partition("|")
         _, status = os.waitpid(pid, 0)
         if os.WIFEXITED(status):
+            assert status == 0, "the run was not cut, and has failed"
             return None
-        wrong = asked(lambda: _afterwards(night))
+        unclaimed, *wrong = asked(lambda: _afterwards(night))
         return {
             "kind": self.kind,
             "number": number,
             "point": point,
             "names_lost": lose_names,
             "at_stake": at_stake,
+            "unclaimed": int(unclaimed),
             "wrong": wrong,
         }
 
     def _cut(self, night: Night, number: int, writer: int, *, lose_names: bool) -> None:
         PowerCut(night.job.folder / "scored", self._spare, number, said=writer, lose_names=lose_names).install()
-        night.score()
+        report = night.score()
+        assert report.outcome is Outcome.PARTIAL, report.reason
 
 
 def _afterwards(night: Night) -> list[str]:
-    torn = night.torn()
+    """What is wrong now, and after the next run. The first line is how many parts lie there uncommitted."""
+    unclaimed, torn = night.unclaimed(), night.torn()
     night.score()
-    return torn + night.violations()
+    return [str(unclaimed), *torn, *night.violations()]
 
 
-def trials(folder: Path, *, start: int = 1) -> Iterator[dict[str, object]]:
+def trials(folder: Path, points: range) -> Iterator[dict[str, object]]:
     """Every point of both kinds of run; twice where folders are unflushed, with their entries lost and with them kept."""
     place = folder / "place"
     job = TinyJob(place / "job")
@@ -90,15 +94,15 @@ def trials(folder: Path, *, start: int = 1) -> Iterator[dict[str, object]]:
     night.write_input()
     first = Stage(folder, kind="first")
     first.remember()
-    yield from _each(first, night, start)
+    yield from _each(first, night, points)
     again = Stage(folder, kind="again")
     flip(job)
     again.remember()  # after the last trial, in which nothing was cut
-    yield from _each(again, replace(night, times=2, flipped=True), start)
+    yield from _each(again, replace(night, times=2, flipped=True), points)
 
 
-def _each(stage: Stage, night: Night, start: int) -> Iterator[dict[str, object]]:
-    for number in count(start):
+def _each(stage: Stage, night: Night, points: range) -> Iterator[dict[str, object]]:
+    for number in points:
         found = stage.trial(night, number, lose_names=True)
         if found is None:
             return
@@ -114,15 +118,16 @@ def flip(job: TinyJob) -> None:
     job.edit({"part_rows = 100": "part_rows = 50", 'version = "v1"': 'version = "v2"'})
 
 
-def main(folder: Path, bug: str | None) -> None:
+def main(folder: Path, points: range, bug: str | None) -> None:
     """Print what came of each."""
     if bug is not None:
         plant(bug)
-    for found in trials(folder, start=1 if bug is None else FIRST_FILE):
+    for found in trials(folder, points):
         print(json.dumps(found), flush=True)
         if found["wrong"] and bug is not None:
             return
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else None)
+    first, step = int(sys.argv[2]), int(sys.argv[3])
+    main(Path(sys.argv[1]), range(first, MOST_POINTS, step), sys.argv[4] if len(sys.argv) > 4 else None)

@@ -27,10 +27,13 @@ from jobs.spec import load
 from monitoring import names
 from monitoring.ledger import Ledger
 from pipelines.cancellation import Cancellation
+from pipelines.report import RunReport
 from tests.tiny_job import TinyJob, rows_table
 
 INVALID_EVERY = 40
 """Every so-many-th row has no valid features, so that there are rejected rows too."""
+GROUP_ROWS = 30
+"""Rows of a row group: with parts of one group there are so many parts that several are committed together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,19 +62,22 @@ class Night:
             x = table["x"].to_numpy().copy()
             x[::INVALID_EVERY] = np.nan
             table = table.set_column(1, "x", pa.array(x))
-            self.job.write(self.job.folder / "inbox" / f"date={self.day}" / f"{name}.parquet", table, group_rows=50)
+            self.job.write(self.job.folder / "inbox" / f"date={self.day}" / f"{name}.parquet", table, group_rows=GROUP_ROWS)
 
-    def score(self) -> None:
-        """Run it."""
-        run(
-            RunRequest(load(self.job.spec), self.environment, logical_date=self.day),
-            observer=Silent(),
-            cancellation=Cancellation(),
-        )
+    def score(self) -> RunReport:
+        """Run it. With its rejected rows it is partial."""
+        request = RunRequest(load(self.job.spec), self.environment, logical_date=self.day)
+        return run(request, observer=Silent(), cancellation=Cancellation()).report
 
     def torn(self) -> list[str]:
         """What a reader of the output folder would stumble over right now."""
         return [f"{path.name} is visible, but not whole" for path in self.output.rglob("[!.]*.parquet") if not _whole(path)]
+
+    def unclaimed(self) -> int:
+        """How many parts lie in the output, whole, that the ledger doesn't vouch for."""
+        with Ledger.open(self.environment.ledger) as ledger:
+            committed = ledger.committed_parts("tiny", str(self.output)) if "tiny" in ledger.jobs() else {}
+        return sum(path.name not in {Path(output).name for output in committed} for path in self.output.glob("[!.]*.parquet"))
 
     def violations(self, *, earlier: int = 0) -> list[str]:
         """What is wrong once its last run has ended. `earlier` runs of other nights like it are in the ledger."""
@@ -123,7 +129,7 @@ class Night:
 _COUNTED = (names.REQUESTS.name, names.ROWS_REJECTED.name)
 
 
-def fork(work: Callable[[], None]) -> int:
+def fork(work: Callable[[], object]) -> int:
     """Do the work in a child of this process; returns its process id. Its exit code is 1 when the work raised."""
     pid = os.fork()
     if pid:

@@ -31,7 +31,7 @@ Behaviour = Callable[[Exchange], None]
 class FaultServer:
     """Answers the first connection with the first behaviour, and so on; the last one serves for the rest.
 
-    With `tls` it speaks TLS. `requests` are the heads of what it was asked.
+    With `tls` it speaks TLS. `requests` are the heads of what it was asked; `answering` while one is not answered yet.
     """
 
     def __init__(self, *behaviours: Behaviour, tls: ssl.SSLContext | None = None) -> None:
@@ -42,6 +42,7 @@ class FaultServer:
         self._closing = threading.Event()
         self.tls = tls
         self.requests: list[bytes] = []
+        self.answering = False
 
     @property
     def url(self) -> str:
@@ -94,7 +95,11 @@ class FaultServer:
             connection.settimeout(10.0)
             head, body = _request(connection)
             self.requests.append(head)
-            self.behaviour()(Exchange(head, body, connection, self._closing))
+            self.answering = True
+            try:
+                self.behaviour()(Exchange(head, body, connection, self._closing))
+            finally:
+                self.answering = False
 
 
 def answer(status: str, body: bytes = b"", headers: str = "") -> Behaviour:

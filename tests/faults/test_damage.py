@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import shutil
 from collections.abc import Callable
 from datetime import date
@@ -89,16 +90,34 @@ def test_a_ledger_with_a_flipped_bit(tmp_path: Path, tally: Tally) -> None:
     assert refused, "some bits must matter"
 
 
-def test_a_ledger_that_was_deleted_begins_anew(job: TinyJob) -> None:
-    """Everything is scored again, each row is in the output once, and counters start from zero."""
+def test_a_ledger_that_was_lost_begins_anew_and_says_so(job: TinyJob) -> None:
+    """Everything is scored again, each row is in the output once, counters start from zero; that is said, but once."""
     job.write_input(NIGHT, 300)
-    go(job)
+    assert go(job).warnings == ()
     for file in job.folder.glob("ledger.db*"):
         file.unlink()
-    assert go(job).rows_scored == 300
+    report = go(job)
+    assert report.rows_scored == 300
+    (warning,) = report.warnings
+    assert f"ledger {job.folder / 'ledger.db'} knows no earlier run of this job, but one has written {job.folder}" in warning
+    assert "counters begin at zero" in warning
     assert len(job.output(NIGHT)) == 300
     with Ledger.open(job.folder / "ledger.db") as ledger:
         assert ledger.state("tiny").counters["inference_requests_total", ()] == 300
+    assert go(job).warnings == ()
+
+
+def test_a_lost_ledger_is_seen_on_the_next_night_too(job: TinyJob) -> None:
+    """Its predictions are in a folder of its own; what others left in ours is no sign."""
+    other = job.folder / "scored" / "date=2026-10-01"
+    job.write(other / "others.parquet", rows_table(10, prefix="other", seed=1))
+    job.write_input(NIGHT, 100)
+    assert go(job).warnings == ()
+    for file in job.folder.glob("ledger.db*"):
+        file.unlink()
+    shutil.move(job.folder / "scored" / f"date={NIGHT}", job.folder / "scored" / "date=2026-10-31")
+    (warning,) = go(job).warnings
+    assert "date=2026-10-31" in warning
 
 
 def test_a_drop_with_a_flipped_bit(job: TinyJob, tally: Tally) -> None:
@@ -153,12 +172,26 @@ def test_a_drop_that_vanishes_while_the_run_reads_others(job: TinyJob) -> None:
     assert sum(name.startswith("a-") for name in job.output(NIGHT)["id"].to_pylist()) == 300
 
 
-def test_a_drop_that_changes_while_it_is_read(job: TinyJob) -> None:
-    """Old and new rows are never mixed: the next run scores the new file whole."""
-    job.write_input(NIGHT, 3000, name="z")
-    report = go(job, AtFirstPart(lambda: job.write_input(NIGHT, 2000, name="z", seed=5)))
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ("another takes its place", "was changed while the run was reading it"),
+        ("in place", "changed while the run was reading it|is not Parquet, is encrypted, or was cut short"),
+    ],
+)
+def test_a_drop_that_changes_while_it_is_read(job: TinyJob, how: str, words: str) -> None:
+    """Old and new rows are never mixed: the next run scores the new file whole. In place it may be seen half-written."""
+    old = job.write_input(NIGHT, 3000, name="z")
+
+    def change() -> None:
+        if how == "in place":
+            job.write_input(NIGHT, 2000, name="z", seed=5)
+        else:
+            job.write(job.folder / "new.parquet", rows_table(2000, prefix="z", seed=5)).replace(old)
+
+    report = go(job, AtFirstPart(change))
     assert report.outcome is Outcome.PARTIAL
-    assert "was changed while the run was reading it" in (report.rejections[0].error or "")
+    assert re.search(words, report.rejections[0].error or "")
     assert go(job).outcome is Outcome.SUCCESS
     assert len(set(job.output(NIGHT)["id"].to_pylist())) == len(job.output(NIGHT)) == 2000
 

@@ -6,6 +6,7 @@ import ssl
 from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
+from statistics import median
 from time import monotonic
 
 import pytest
@@ -24,6 +25,7 @@ from monitoring.ledger import Ledger
 from pipelines.cancellation import Cancellation
 from pipelines.report import Outcome, PartReport
 from tests.conftest import poll
+from tests.faults.conftest import Tally
 from tests.faults.proxy import FAULTS, Fault, FaultProxy, heal
 from tests.tiny_job import TinyJob
 
@@ -32,6 +34,9 @@ ROWS = 300
 TIMEOUT_SECONDS = 0.5
 PATIENCE_SECONDS = TIMEOUT_SECONDS + 1.0 + 2.0
 """A delivery's bound, that of the side thread's, and room for a machine that is busy."""
+
+HOLDING = ("hang", "one byte at a time")
+PAIRS = 11
 
 fault = pytest.mark.parametrize("fault", FAULTS, ids=str)
 
@@ -83,10 +88,10 @@ def environment(folder: Path, proxy: FaultProxy, **more: str) -> Environment:
     return read({"BATCHGAUGE_LEDGER": str(folder / "ledger.db"), "BATCHGAUGE_GATEWAY": proxy.url, **more})
 
 
-def go(job: TinyJob, environment: Environment, moments: Moments) -> RunResult:
+def go(job: TinyJob, environment: Environment, moments: Moments, *, timeout: float = TIMEOUT_SECONDS) -> RunResult:
     """A run: it has scored everything, and ended within bounds."""
     spec = load(job.spec)
-    quick = spec.push.model_copy(update={"timeout": TIMEOUT_SECONDS, "every": 0.02})
+    quick = spec.push.model_copy(update={"timeout": timeout, "every": 0.02})
     request = RunRequest(spec.model_copy(update={"push": quick}), environment, logical_date=date.fromisoformat(NIGHT))
     result = run(request, observer=moments, cancellation=Cancellation())
     assert monotonic() - moments.scored_at < PATIENCE_SECONDS
@@ -158,6 +163,63 @@ def test_a_fault_after_the_scoring(
     assert_owed_with(fault.words, go(job, there, Moments(at_end=lambda: fault.begin(proxy))), there)
     heal(proxy)
     assert_delivered_later(there, forgetful)
+
+
+@pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault.name in HOLDING], ids=str)
+def test_scoring_waits_for_no_gateway(
+    job: TinyJob, tmp_path: Path, proxy: FaultProxy, forgetful: servers.Server, fault: Fault
+) -> None:
+    """A push is held from the first part on, and only we let go of it: by then the run is over, with all its parts."""
+    there = environment(tmp_path, proxy)
+    held: list[tuple[bool, str | None, int]] = []
+
+    def begin() -> None:
+        fault.begin(proxy)
+        poll(lambda: proxy.answering)
+
+    def let_go() -> None:
+        with Ledger.open(there.ledger) as ledger:
+            (record,) = ledger.runs("tiny")
+        held.append((proxy.answering, record.outcome, record.rows_scored))
+        heal(proxy)
+
+    result = go(job, there, Moments(at_first_part=begin, at_end=let_go), timeout=60.0)
+    assert held == [(True, Outcome.SUCCESS, ROWS)]
+    assert result.push_error is None
+    with Ledger.open(there.ledger) as ledger:
+        assert shown(forgetful) == {"tiny": ledger.state("tiny").sequence}
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1200)
+def test_scoring_takes_as_long_as_with_a_gateway_that_is_well(
+    tmp_path: Path, proxy: FaultProxy, forgetful: servers.Server, tally: Tally
+) -> None:
+    """The ratio of scoring times, each run with a fault beside one without; both push five times a second."""
+    del forgetful  # the proxy's
+    job = TinyJob(tmp_path / "job")
+    job.edit({"part_rows = 100": "part_rows = 1000", "rows = 50": "rows = 500"})
+    job.write_input(NIGHT, 60_000, group_rows=1000)
+    there = environment(tmp_path, proxy)
+    spec = load(job.spec)
+    quick = spec.model_copy(update={"push": spec.push.model_copy(update={"timeout": TIMEOUT_SECONDS, "every": 0.2})})
+    request = RunRequest(quick, there, logical_date=date.fromisoformat(NIGHT), rescore=True)
+
+    def seconds() -> float:
+        return run(request, observer=Silent(), cancellation=Cancellation()).report.scoring_seconds
+
+    seconds()
+    for fault in FAULTS:
+        ratios = []
+        for pair in range(PAIRS):
+            well = seconds() if pair % 2 else None  # each comes first as often as the other
+            fault.begin(proxy)
+            ill = seconds()
+            heal(proxy)
+            ratios.append(ill / (well or seconds()))
+        low, *_, high = sorted(ratios)
+        measured = f"scoring time × {median(ratios):.3f} ({low:.2f} to {high:.2f})"
+        tally.add(f"gateway: {fault}", tries=PAIRS, losses=0, measured=measured)
 
 
 def tls_context(authority: trustme.CA) -> ssl.SSLContext:
