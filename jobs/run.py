@@ -112,12 +112,13 @@ def _attempt(
     late = f"timeout: the run took longer than job.timeout ({limit:g} s)" if limit else ""
     with time_limit(limit, cancellation, reason=late), _pushing(request):
         reason = _execute(pipeline)
+        elapsed_seconds = monotonic() - began  # a push that hangs is waited for a little, which is no part of the run
     return _report(
         start,
         pipeline,
         Outcome.FAILED if reason else _outcome(pipeline),
         reason=reason,
-        elapsed_seconds=monotonic() - began,
+        elapsed_seconds=elapsed_seconds,
         resources=meter.stop(accelerator_memory_peak_bytes=pipeline.accelerator_memory_peak_bytes),
         warnings=(
             *lost,

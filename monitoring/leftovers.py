@@ -133,9 +133,8 @@ def _settled(ledger: Ledger, record: GroupRecord, listing: _Listing, *, dry_run:
 def _fate(record: GroupRecord, shown: Group | None) -> Fate:
     if shown is None:
         return Fate.ABSENT
-    times = [record.pushed_at, *([] if record.arrived_at is None else [record.arrived_at])]
-    # Between the two: a push whose answer was lost may have arrived all the same.
-    if shown.sequence is None or shown.sent_at is None or not min(times) <= shown.sent_at <= max(times):
+    first, last = sorted((record.since, record.pushed_at))  # a clock may have been set back between them
+    if shown.sequence is None or shown.sent_at is None or not first <= shown.sent_at <= last:
         return Fate.REPLACED
     return Fate.DELETED if shown.families <= _OURS else Fate.SHARED
 

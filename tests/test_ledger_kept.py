@@ -26,8 +26,8 @@ def register(ledger: Ledger, destination: Destination, job: str = JOB) -> None:
     ledger.register(definition(job, destination=destination), now=1.0, next_expected_at=None)
 
 
-def shown(ledger: Ledger) -> list[tuple[str, float, float | None]]:
-    return [(record.group.labels.get("env", ""), record.pushed_at, record.arrived_at) for record in ledger.pushed_groups()]
+def shown(ledger: Ledger) -> list[tuple[str, float, float]]:
+    return [(record.group.labels.get("env", ""), record.since, record.pushed_at) for record in ledger.pushed_groups()]
 
 
 def test_a_group_is_known_from_before_it_is_sent_until_it_was_deleted(ledger: Ledger, pushgateway: Server) -> None:
@@ -35,15 +35,17 @@ def test_a_group_is_known_from_before_it_is_sent_until_it_was_deleted(ledger: Le
     with FaultServer(answer("503 Busy")) as down:
         register(ledger, Destination(gateway=down.url, labels={"env": "a"}, timeout_seconds=0.2))
         with pytest.raises(PushError):
+            deliver(ledger, JOB, clock=lambda: 4.0)
+        with pytest.raises(PushError):
             deliver(ledger, JOB, clock=lambda: 5.0)
-        assert shown(ledger) == [("a", 5.0, None)]
+        assert shown(ledger) == [("a", 4.0, 5.0)]
         lost = ledger.pushed_groups()[0].group
     register(ledger, Destination(gateway=pushgateway.url, labels={"env": "b"}))
     deliver(ledger, JOB, clock=lambda: 6.0)
     assert ("b", 6.0, 6.0) in shown(ledger)
     register(ledger, Destination(gateway=pushgateway.url, labels={"env": "c"}))
     deliver(ledger, JOB, clock=lambda: 7.0)
-    assert sorted(shown(ledger)) == [("a", 5.0, None), ("c", 7.0, 7.0)]
+    assert sorted(shown(ledger)) == [("a", 4.0, 5.0), ("c", 7.0, 7.0)]
     forget(ledger, JOB)
     assert [record.group for record in ledger.pushed_groups()] == [lost]
     assert Gateway(pushgateway.url).groups() == ()
@@ -57,7 +59,7 @@ def test_the_same_labels_in_another_order_are_the_same_group(ledger: Ledger) -> 
     for at, labels in ((1.0, {"job": JOB, "a": "1", "b": "ü"}), (2.0, {"b": "ü", "job": JOB, "a": "1"})):
         ledger.note_push(JOB, PushedGroup("http://gateway", labels), ca_file="/ca.pem", at=at)
     (record,) = ledger.pushed_groups()
-    assert (record.pushed_at, record.arrived_at, record.ca_file, record.job) == (2.0, None, "/ca.pem", JOB)
+    assert (record.since, record.pushed_at, record.ca_file, record.job) == (1.0, 2.0, "/ca.pem", JOB)
 
 
 def test_a_tuning_is_kept_until_the_next(ledger: Ledger) -> None:

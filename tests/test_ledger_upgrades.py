@@ -83,7 +83,7 @@ def test_an_upgraded_ledger_knows_what_it_knew(dump: Path, tmp_path: Path) -> No
         assert (last.outcome, promoted.outcome, promoted.after) == (None, RetrainOutcome.PROMOTED, ModelId("v2", "bb"))
         group = PushedGroup("http://gateway:9091", {"job": JOB, "env": "prod", "a": "ü"})
         assert (state.pushed_group, state.push_error) == (group, "no answer")
-        assert ledger.pushed_groups() == (GroupRecord(group, JOB, None, 1795228000.5, 1795228000.5),)
+        assert ledger.pushed_groups() == (GroupRecord(group, JOB, None, 1795228000.5, 1795228001.5),)
         assert ledger.accounted_until("other") == 1795227300.0
         ledger.add_parts("run-3", "other", [part("d.parquet")])
         ledger.finish_run(finished("run-3", "other"))

@@ -14,7 +14,7 @@ from monitoring.ledger import Ledger
 from monitoring.leftovers import Fate, Leftover, collect
 from monitoring.push import deliver
 from monitoring.servers import Server
-from monitoring.state import Destination
+from monitoring.state import Destination, PushedGroup
 from pipelines.errors import PushError
 from tests.faults.server import FaultServer, answer
 from tests.reports import JOB, definition
@@ -96,6 +96,20 @@ def test_a_push_whose_answer_was_lost_is_found_again(ledger: Ledger, pushgateway
     ledger.note_push(JOB, record.group, ca_file=None, at=7.0)
     Gateway(pushgateway.url).put(record.group.labels, render(state, pushed_at=7.0))
     ledger.note_push(JOB, record.group, ca_file=None, at=9.0)
+    ledger.forget(JOB)
+    assert fates(collect(ledger)) == {JOB: Fate.DELETED}
+    assert groups(pushgateway) == []
+
+
+def test_the_first_push_is_found_again_whose_answer_was_lost(ledger: Ledger, pushgateway: Server) -> None:
+    """Though others were tried after it, which did not arrive."""
+    destination = Destination(gateway=pushgateway.url)
+    ledger.register(definition(destination=destination), now=1.0, next_expected_at=None)
+    labels = {"job": JOB}
+    noted = PushedGroup(Gateway(pushgateway.url).url, labels)
+    ledger.note_push(JOB, noted, ca_file=None, at=5.0)
+    Gateway(pushgateway.url).put(labels, render(ledger.state(JOB), pushed_at=5.0))
+    ledger.note_push(JOB, noted, ca_file=None, at=7.0)
     ledger.forget(JOB)
     assert fates(collect(ledger)) == {JOB: Fate.DELETED}
     assert groups(pushgateway) == []

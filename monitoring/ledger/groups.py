@@ -19,26 +19,26 @@ _LABELS = TypeAdapter(dict[str, str])
 class GroupRecord(NamedTuple):
     """A group that this ledger's state of `job` was sent to. `ca_file`: what its gateway's certificate was checked by.
 
-    What our push says of when it was sent is `arrived_at` (None: no push is known to have arrived) or, should one have
-    arrived whose answer was lost, later, up to `pushed_at`: Unix seconds.
+    What the group says of when it was sent lies between `since` and `pushed_at`, Unix seconds: it is the last push that is
+    known to have arrived, or the first of all where none is, or one of those after it, whose answer was lost.
     """
 
     group: PushedGroup
     job: str
     ca_file: str | None
+    since: float
     pushed_at: float
-    arrived_at: float | None
 
 
 def note(connection: Connection, job: str, group: PushedGroup, *, ca_file: str | None, at: float) -> None:
     """See `Ledger.note_push`."""
-    values = {"gateway": group.gateway, "labels": _written(group), "job": job, "ca_file": ca_file, "pushed_at": at}
+    values = {"gateway": group.gateway, "labels": _written(group), "job": job, "ca_file": ca_file, "since": at, "pushed_at": at}
     connection.execute(upsert(connection, _groups, replace=("job", "ca_file", "pushed_at")), values)
 
 
 def arrived(connection: Connection, group: PushedGroup, *, at: float) -> None:
     """Note that what was sent at that time is what the group shows."""
-    connection.execute(update(_groups).where(_is(group)).values(arrived_at=at))
+    connection.execute(update(_groups).where(_is(group)).values(since=at))
 
 
 def drop(connection: Connection, group: PushedGroup) -> None:
@@ -54,7 +54,7 @@ def all_of(connection: Connection) -> tuple[GroupRecord, ...]:
 
 def _record(row: Row[Any]) -> GroupRecord:
     labels = records.read(_LABELS, row.labels, f"the labels of a group of job {row.job!r}")
-    return GroupRecord(PushedGroup(row.gateway, labels), row.job, row.ca_file, row.pushed_at, row.arrived_at)
+    return GroupRecord(PushedGroup(row.gateway, labels), row.job, row.ca_file, row.since, row.pushed_at)
 
 
 def _is(group: PushedGroup) -> ColumnElement[bool]:

@@ -176,7 +176,7 @@ retrains = Table(
 )
 
 # Every group that was ever pushed, noted before it is sent and until we have deleted it; `labels` are JSON, sorted by name.
-# What a push says of itself lies between `arrived_at` (null: none is known to have arrived) and `pushed_at`.
+# What the group says of when it was sent lies between `since` and `pushed_at`.
 pushed_groups = Table(
     "pushed_groups",
     metadata,
@@ -184,8 +184,8 @@ pushed_groups = Table(
     _column("labels", _Words, primary_key=True),
     _column("job", _Words),
     _column("ca_file", _Words, null=True),
+    _column("since", _Number),
     _column("pushed_at", _Number),
-    _column("arrived_at", _Number, null=True),
 )
 
 # What was found fastest for a model on a kind of machine; `found` is JSON.

@@ -21,7 +21,7 @@ def _to_2(connection: Connection) -> None:
     connection.execute(
         text(
             "CREATE TABLE pushed_groups (gateway TEXT NOT NULL, labels TEXT NOT NULL, job TEXT NOT NULL, ca_file TEXT, "
-            "pushed_at FLOAT NOT NULL, arrived_at FLOAT, PRIMARY KEY (gateway, labels))"
+            "since FLOAT NOT NULL, pushed_at FLOAT NOT NULL, PRIMARY KEY (gateway, labels))"
         )
     )
     connection.execute(
@@ -31,13 +31,15 @@ def _to_2(connection: Connection) -> None:
         )
     )
     insert = text(
-        "INSERT INTO pushed_groups (gateway, labels, job, ca_file, pushed_at, arrived_at) "
-        "VALUES (:gateway, :labels, :job, :ca_file, :at, :at)"
+        "INSERT INTO pushed_groups (gateway, labels, job, ca_file, since, pushed_at) "
+        "VALUES (:gateway, :labels, :job, :ca_file, :since, :pushed_at)"
     )
-    query = text("SELECT job, definition, pushed_group, pushed_at FROM jobs WHERE pushed_group IS NOT NULL")
-    for job, definition, group, at in connection.execute(query).all():
+    query = text("SELECT job, definition, pushed_group, pushed_at, push_failed_at FROM jobs WHERE pushed_group IS NOT NULL")
+    for job, definition, group, since, failed_at in connection.execute(query).all():
         gateway, labels, ca_file = records.parsed(_group_of_1, (definition, group), f"the group of job {job!r}")
-        values = {"gateway": gateway, "labels": labels, "job": job, "ca_file": ca_file, "at": at}
+        values = {"gateway": gateway, "labels": labels, "job": job, "ca_file": ca_file, "since": since}
+        # The push that failed last may have arrived all the same.
+        values["pushed_at"] = max(since, failed_at or since)
         connection.execute(insert, values)
 
 
