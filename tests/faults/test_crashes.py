@@ -102,14 +102,18 @@ def test_a_run_that_is_asked_to_stop_says_so_and_the_next_one_finishes(tmp_path:
     assert wrong(found) == []
     assert {trial["kind"] for trial in found} == {"SIGTERM", "SIGINT", "SIGTERM twice", "timeout"}
     for trial in found:
-        assert trial["recorded"] == recorded(trial["kind"], trial["moment"]), trial
+        assert trial["recorded"] in recorded(trial["kind"], trial["moment"]), trial
 
 
-def recorded(kind: str, moment: str) -> str:
-    """How such a run is in the ledger: one that had only its push left has stopped nothing."""
-    if moment == "pushing":
-        return "partial: None"
-    return f"failed: {TIMED_OUT if kind == 'timeout' else f'stopped by {kind.split(maxsplit=1)[0]}'}"
+def recorded(kind: str, moment: str) -> set[str]:
+    """How such a run may be in the ledger: one that had only its push left has stopped nothing.
+
+    Nobody holds a run up that is to reach its push in time, but a busy machine may.
+    """
+    stopped = f"failed: {TIMED_OUT if kind == 'timeout' else f'stopped by {kind.split(maxsplit=1)[0]}'}"
+    if moment != "pushing":
+        return {stopped}
+    return {"partial: None", stopped} if kind == "timeout" else {"partial: None"}
 
 
 TIMED_OUT = "timeout: the run took longer than job.timeout (0.05 s)"
