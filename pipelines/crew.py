@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import cycle
+from itertools import chain, cycle
 from typing import NamedTuple
 
 from pipelines.batches import Batch
 from pipelines.cancellation import Cancellation, Cancelled
+from pipelines.engines.local import LocalEngine
 from pipelines.errors import DataError
 from pipelines.measuring import Trial
 
@@ -119,7 +120,28 @@ class Crew:
             yield span.rows, span.infer(span.first, span.last)
 
 
-def together(trials: Sequence[Trial]) -> Trial:
+def trial(
+    spans: Sequence[Span],
+    seconds: float,
+    *,
+    workers: int,
+    kernel_threads: int,
+    cancellation: Cancellation,
+    clock: Callable[[], float],
+    warm: bool = False,
+) -> Trial:
+    """What so many workers, with so many kernel threads each, do in so long (see `Crew`).
+
+    Raises `ModelError` when the model can't run so, `DataError` when no row is valid, `Cancelled`.
+    """
+    crew = Crew(spans, workers, seconds, cancellation, clock, warm=warm)
+    engine = LocalEngine(workers, kernel_threads)
+    trials = tuple(chain.from_iterable(engine.map(crew.work, range(workers), cancellation)))
+    stop_if_asked(cancellation)
+    return _together(trials)
+
+
+def _together(trials: Sequence[Trial]) -> Trial:
     """The workers' trials as one. Raises `DataError` when no row in them was valid."""
     scored = sum(trial.rows for trial in trials)
     if not scored:

@@ -15,7 +15,7 @@ import torch
 from pipelines import source
 from pipelines.batches import Batch
 from pipelines.cancellation import Cancellation
-from pipelines.crew import Crew, Span, stop_if_asked, together
+from pipelines.crew import Span, stop_if_asked, trial
 from pipelines.engines.local import LocalEngine, local_engine
 from pipelines.errors import DataError, ModelError
 from pipelines.measuring import Configuration, Rewriting, Trial, WholeParts, splits
@@ -144,13 +144,17 @@ class Rehearsal:
         Raises `ModelError` when the model can't run so, `DataError` when no row is valid, `Cancelled`.
         """
         warm = self._batch_seconds.get(configuration, 0.0) > seconds
-        crew = Crew(self._spans(configuration), configuration.workers, seconds, self._cancellation, self._clock, warm=warm)
-        engine = LocalEngine(configuration.workers, configuration.kernel_threads)
-        trials = tuple(chain.from_iterable(engine.map(crew.work, range(configuration.workers), self._cancellation)))
-        self._stop_if_asked()
-        trial = together(trials)
-        self._batch_seconds[configuration] = max(trial.latencies)
-        return trial
+        found = trial(
+            self._spans(configuration),
+            seconds,
+            workers=configuration.workers,
+            kernel_threads=configuration.kernel_threads,
+            cancellation=self._cancellation,
+            clock=self._clock,
+            warm=warm,
+        )
+        self._batch_seconds[configuration] = max(found.latencies)
+        return found
 
     @_without_exit()
     def whole_parts(self, configuration: Configuration, seconds: float) -> WholeParts:

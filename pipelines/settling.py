@@ -9,12 +9,11 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 from statistics import median
 from time import perf_counter, time
 
-from pipelines.cancellation import Cancellation, Cancelled
-from pipelines.crew import Crew, Span, together
+from pipelines.cancellation import Cancellation
+from pipelines.crew import Span, trial
 from pipelines.engines.local import LocalEngine, local_engine
 from pipelines.errors import OutOfMemoryError
 from pipelines.measuring import splits
@@ -125,11 +124,16 @@ def _speed(spans: Sequence[Span], way: Way, seconds: float, reading: float, canc
     0 where the batches of so many don't fit into memory.
     """
     workers, kernel_threads = way
-    crew = Crew(spans, workers, seconds, cancellation, perf_counter, warm=warm)
     try:
-        trials = list(chain.from_iterable(LocalEngine(workers, kernel_threads).map(crew.work, range(workers), cancellation)))
+        found = trial(
+            spans,
+            seconds,
+            workers=workers,
+            kernel_threads=kernel_threads,
+            cancellation=cancellation,
+            clock=perf_counter,
+            warm=warm,
+        )
     except OutOfMemoryError:
         return 0.0  # so many batches at once don't fit: this is no way to go
-    if len(trials) < workers:
-        raise Cancelled(cancellation.reason or "cancelled")
-    return workers / (workers / together(trials).rows_per_second + reading)
+    return workers / (workers / found.rows_per_second + reading)
