@@ -158,6 +158,6 @@ def _bare(workload: Workload, settings: str) -> Contender:
         )
         pipeline.execute()
         meter.phase("done")
-        return Timing(pipeline.scoring_seconds, perf_counter() - started, pipeline.batch_rows, cpu=meter.seconds)
+        return Timing(pipeline.scoring_seconds, perf_counter() - started, _BATCH_ROWS, cpu=meter.seconds)
 
     return Contender(BARE, settings, scored)

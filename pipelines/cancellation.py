@@ -37,6 +37,11 @@ class Cancellation:
         """Whether no new part may be taken."""
         return self._requested.is_set()
 
+    def stop_if_requested(self) -> None:
+        """Raise `Cancelled` once it is requested: between two pieces of work, when no part is in hand."""
+        if self._requested.is_set():
+            raise Cancelled(self.reason or "cancelled")
+
     def check(self) -> None:
         """Raise `Cancelled` when the part in hand must be dropped."""
         if self._requested.is_set() and self._clock() >= self._drop_at:

@@ -114,7 +114,7 @@ class Crew:
     def _batches(self, spans: Iterator[Span]) -> Iterator[tuple[int, Batch]]:
         """Batches without end, each with its number of rows."""
         for span in spans:
-            stop_if_asked(self._cancellation)
+            self._cancellation.stop_if_requested()
             if self._failed:
                 raise Cancelled("another worker failed")
             yield span.rows, span.infer(span.first, span.last)
@@ -137,7 +137,7 @@ def trial(
     crew = Crew(spans, workers, seconds, cancellation, clock, warm=warm)
     engine = LocalEngine(workers, kernel_threads)
     trials = tuple(chain.from_iterable(engine.map(crew.work, range(workers), cancellation)))
-    stop_if_asked(cancellation)
+    cancellation.stop_if_requested()
     return _together(trials)
 
 
@@ -175,9 +175,3 @@ def _as_in_a_run(stints: Sequence[tuple[Stint, int]]) -> Trial:
 
 def _rotated(spans: list[Span], ahead: int) -> list[Span]:
     return spans[ahead:] + spans[:ahead]
-
-
-def stop_if_asked(cancellation: Cancellation) -> None:
-    """At once: there is no part in hand whose loss would matter."""
-    if cancellation.requested:
-        raise Cancelled(cancellation.reason or "cancelled")

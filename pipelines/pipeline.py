@@ -5,20 +5,18 @@ Nothing here knows the ledger: what was committed before, and what is committed 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from time import monotonic, time
-from typing import Any, Protocol
+from typing import Protocol
 
 from pipelines import sink, source
-from pipelines.cancellation import Cancellation, Cancelled
+from pipelines.cancellation import Cancellation
 from pipelines.engines import Engine
 from pipelines.engines.local import local_engine
 from pipelines.errors import DataError, ModelError
-from pipelines.holdout import HoldoutCounter, HoldoutCounts
+from pipelines.judging import Judge
 from pipelines.report import (
     HoldoutReport,
     ModelReport,
@@ -26,7 +24,6 @@ from pipelines.report import (
     Reason,
     Rejection,
     RunReport,
-    Stage,
     TuningReport,
     exact_quantiles,
 )
@@ -115,8 +112,6 @@ class Pipeline:
         self._rescore = rescore
         self._whole_drop = whole_drop
         self.tally = Tally()
-        self.model: ModelReport | None = None
-        self.batch_rows: int | None = None
         self.workers: int | None = None
         self.tuning: TuningReport | None = None
         self.parts_planned = 0
@@ -124,6 +119,7 @@ class Pipeline:
         self.scoring_seconds = 0.0
         self.holdouts: list[HoldoutReport] = []
         self._scorer: Scorer | None = None
+        self._warm = False
 
     def execute(self) -> None:
         """Do all of it. Raises `DataError`, `ModelError`, `SpecError`, or `Cancelled`."""
@@ -134,14 +130,14 @@ class Pipeline:
         plan = source.plan(files, check_schema=scorer.check_schema, part_rows=self._settings.input.part_rows)
         self._account(plan, files=len(files))
         todo = self._todo(plan, scorer.fingerprint)
-        self._stop_if_asked()
+        self._cancellation.stop_if_requested()
         self._observer.phase("warming up")
         self._warm_up(scorer, todo or plan.parts)
         self._score(scorer, todo)
         self._remove_superseded(files, plan)
         self._nothing_scored(plan)
         for settings in self._settings.holdout:
-            self._stop_if_asked()
+            self._cancellation.stop_if_requested()
             self._observer.phase(f"evaluating {settings.name}")
             self.holdouts.append(self._evaluate(scorer, settings))
 
@@ -163,7 +159,7 @@ class Pipeline:
             model=self._scorer.model if self._scorer else None,
             batch_rows=self._scorer.batch_rows if self._scorer and tally.latencies else None,
             workers=self.workers,
-            tuning=self.tuning if "auto" in {self._settings.batch.rows, self._settings.batch.workers} else None,
+            tuning=self.tuning,
             parts_planned=self.parts_planned,
             parts_done=tally.parts_done,
             parts_skipped=self.parts_skipped,
@@ -188,7 +184,7 @@ class Pipeline:
     def _load(self) -> Scorer:
         settings = self._settings
         scorer = Scorer(settings.model, settings.input, settings.output, settings.batch, self._folder)
-        self._scorer, self.model = scorer, scorer.model
+        self._scorer = scorer
         self._journal.loaded(scorer.model)
         return scorer
 
@@ -245,21 +241,23 @@ class Pipeline:
             limit_seconds=self._latency_limit_seconds,
         )
         key = asked.key(scorer)
-        known = self._journal.tuning(key) if asked.open else None
+        known = self._journal.tuning(key) if asked.settings.open else None
         for part in parts:
             try:
-                self.tuning = settle(scorer, part, asked, known, self._cancellation)
+                found = settle(scorer, part, asked, known, self._cancellation)
+                if asked.settings.open:
+                    self.tuning = found
                 # Not before it is known with how many threads kernels will run: torch compiles for a number of them.
                 scorer.compile_if_faster(part, self._cancellation, kernel_threads=self._engine(len(parts)).threads_per_worker)
             except DataError:
                 continue  # scoring it will say so, with its rows counted
-            self.batch_rows = scorer.batch_rows
-            if asked.open and self.tuning is not known:
-                self._journal.keep_tuning(key, self.tuning)
+            self._warm = True
+            if asked.settings.open and found is not known:
+                self._journal.keep_tuning(key, found)
             return
 
     def _engine(self, parts: int) -> Engine:
-        device = "cpu" if self.model is None else self.model.device
+        device = "cpu" if self._scorer is None else self._scorer.model.device
         workers = self._settings.batch.workers
         if workers == "auto" and self.tuning is not None:
             workers = self.tuning.workers
@@ -284,7 +282,7 @@ class Pipeline:
                     self._observer.part(report)
         finally:
             self.scoring_seconds = monotonic() - started
-        self._stop_if_asked()
+        self._cancellation.stop_if_requested()
 
     def _remove_superseded(self, files: tuple[source.InputFile, ...], plan: Plan) -> None:
         folder = Path(self._settings.output.path)
@@ -308,57 +306,17 @@ class Pipeline:
     def _evaluate(self, scorer: Scorer, settings: HoldoutSettings) -> HoldoutReport:
         started = monotonic()
         try:
-            return self._judge(scorer, settings, started)
+            judge = Judge(settings, self._settings, scorer, self._cancellation)
+            if not self._warm:  # there was no input to warm up on
+                self._warm_up(scorer, judge.parts_to_warm_up_on())
+            plan = judge.plan()
+            return judge.report(plan, self._engine(len(plan.parts)), started=started, spent=self.tally.add_seconds)
         except (DataError, ModelError) as error:
             # The predictions are out: a holdout that can't be judged must not take them back.
             message = f"holdout {settings.name!r}: {error}"
             return HoldoutReport(settings.name, min_examples=settings.min_examples, evaluated_at=time(), error=message)
         finally:
-            self._stop_if_asked()
-
-    def _judge(self, scorer: Scorer, settings: HoldoutSettings, started: float) -> HoldoutReport:
-        files = source.find_files(settings.path)
-        if not files:
-            raise DataError(f"path {settings.path}: no Parquet files")
-        part_rows = self._settings.input.part_rows
-        if self.batch_rows is None:  # there was no input to warm up on
-            self._warm_up(scorer, source.plan(files, check_schema=scorer.check_features, part_rows=part_rows).parts)
-        counter = HoldoutCounter(settings, scorer.classes, self._settings.model.task)
-
-        def check(schema: Any) -> None:
-            scorer.check_features(schema)
-            counter.check(schema)
-
-        plan = source.plan(files, check_schema=check, part_rows=part_rows)
-        if plan.rejections:
-            raise DataError(plan.rejections[0].error)
-        return self._counted(scorer, counter, plan, started)
-
-    def _counted(self, scorer: Scorer, counter: HoldoutCounter, plan: Plan, started: float) -> HoldoutReport:
-        def count(part: Part) -> tuple[HoldoutCounts, Mapping[str, int], float]:
-            began = monotonic()
-            scored = scorer.predict(part, counter.columns(), self._cancellation)
-            return counter.count(scored.table, scored.predicted), scored.rejected, monotonic() - began
-
-        counts, rejected = HoldoutCounts.empty(), Counter[str]()
-        judged = self._engine(len(plan.parts)).map(count, plan.parts, self._cancellation)
-        for counted, lost, seconds in chain.from_iterable(judged):
-            counts += counted
-            rejected.update(lost)
-            self.tally.add_seconds({Stage.EVALUATE: seconds})
-        report = counter.report(counts, evaluated_at=time(), rejected=rejected, seconds=monotonic() - started)
-        if not report.examples:
-            raise DataError(f"path {plan.parts[0].source if plan.parts else 'given'}: no row could be judged{_why(report)}")
-        return report
-
-    def _stop_if_asked(self) -> None:
-        if self._cancellation.requested:
-            raise Cancelled(self._cancellation.reason or "cancelled")
-
-
-def _why(report: HoldoutReport) -> str:
-    reasons = ", ".join(f"{reason} {rows:,}" for reason, rows in sorted(report.rejected.items()))
-    return f" (rejected: {reasons})" if reasons else " (there are none)"
+            self._cancellation.stop_if_requested()
 
 
 _EMPTY = ' (set input.empty = "allow" if that is normal)'

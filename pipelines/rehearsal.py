@@ -15,7 +15,7 @@ import torch
 from pipelines import source
 from pipelines.batches import Batch
 from pipelines.cancellation import Cancellation
-from pipelines.crew import Span, stop_if_asked, trial
+from pipelines.crew import Span, trial
 from pipelines.engines.local import LocalEngine, local_engine
 from pipelines.errors import DataError, ModelError
 from pipelines.measuring import Configuration, Rewriting, Trial, WholeParts, splits
@@ -171,7 +171,7 @@ class Rehearsal:
             parts = self._parts[: configuration.workers]
             scored = engine.map(lambda part: scorer.score(part, self._cancellation), parts, self._cancellation)
             reports = tuple(chain.from_iterable(scored))
-            self._stop_if_asked()
+            self._cancellation.stop_if_requested()
             passes.append(_whole(reports, configuration.workers, self._clock() - began))
         return sorted(passes, key=lambda one: one.elapsed_seconds)[len(passes) // 2]
 
@@ -247,7 +247,7 @@ class Rehearsal:
         kept: list[Part] = []
         problem: UnreadableError | None = None
         for part in parts:
-            self._stop_if_asked()
+            self._cancellation.stop_if_requested()
             try:
                 held.append((scorer.held(part), part.rows))
             except UnreadableError as error:
@@ -274,14 +274,11 @@ class Rehearsal:
     def _seconds_to_read(self, part: Part, columns: Sequence[str]) -> float:
         best = float("inf")
         for _ in range(_READS):
-            self._stop_if_asked()
+            self._cancellation.stop_if_requested()
             began = self._clock()
             source.read(part, columns)
             best = min(best, self._clock() - began)
         return best
-
-    def _stop_if_asked(self) -> None:
-        stop_if_asked(self._cancellation)
 
 
 def _whole(reports: Sequence[PartReport], workers: int, elapsed_seconds: float) -> WholeParts:

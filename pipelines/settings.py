@@ -206,6 +206,11 @@ class BatchSettings(Settings):
         60, ge=0, description="Per-batch records are kept for this many runs (Parquet, beside the ledger); 0 keeps none."
     )
 
+    @property
+    def open(self) -> bool:
+        """Whether anything is left to be measured."""
+        return "auto" in (self.rows, self.workers)
+
 
 class BinnedColumn(Settings):
     """A numeric column cut into slices."""

@@ -48,11 +48,6 @@ class Question:
     cores: int
     limit_seconds: float | None = None
 
-    @property
-    def open(self) -> bool:
-        """Whether anything is left to be measured."""
-        return "auto" in (self.settings.rows, self.settings.workers)
-
     def key(self, scorer: Scorer) -> str:
         """What an answer is good for, on a machine like this: the same model and features, asked the same."""
         asked = [self.settings.rows, self.settings.workers, min(self.parts, self.cores), self.limit_seconds]

@@ -1,0 +1,96 @@
+"""One holdout, from its files to what the model is worth on them: by the very way of scoring, but for what is written."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from itertools import chain
+from time import monotonic, time
+from typing import Any
+
+from pipelines import source
+from pipelines.cancellation import Cancellation
+from pipelines.engines import Engine
+from pipelines.errors import DataError
+from pipelines.holdout import HoldoutCounter, HoldoutCounts
+from pipelines.report import HoldoutReport, Stage
+from pipelines.scoring import Scorer
+from pipelines.settings import HoldoutSettings, PipelineSettings
+from pipelines.source import InputFile, Part, Plan
+
+
+class Judge:
+    """One holdout of a job, and the model that is judged on it.
+
+    Raises:
+        DataError: there are no files.
+
+    """
+
+    def __init__(
+        self, settings: HoldoutSettings, pipeline: PipelineSettings, scorer: Scorer, cancellation: Cancellation
+    ) -> None:
+        self._settings = settings
+        self._pipeline = pipeline
+        self._scorer = scorer
+        self._cancellation = cancellation
+        self._files = _files(settings)
+
+    def parts_to_warm_up_on(self) -> tuple[Part, ...]:
+        """Its parts, as far as the features decide: how many classes the model knows, a warm one says."""
+        return self._planned(self._scorer.check_features).parts
+
+    def plan(self) -> Plan:
+        """Its parts. Raises `DataError` for a file that can't be judged; `ModelError` unless the model is warm."""
+        counter = self._counter()
+
+        def check(schema: Any) -> None:
+            self._scorer.check_features(schema)
+            counter.check(schema)
+
+        plan = self._planned(check)
+        if plan.rejections:
+            raise DataError(plan.rejections[0].error)
+        return plan
+
+    def report(
+        self, plan: Plan, engine: Engine, *, started: float, spent: Callable[[Mapping[Stage, float]], None]
+    ) -> HoldoutReport:
+        """Judge the parts. `started` is when that began, by the monotonic clock; `spent` hears what each part took.
+
+        Raises `DataError` when no row could be judged, `ModelError`, and `Cancelled`.
+        """
+        counter = self._counter()
+
+        def count(part: Part) -> tuple[HoldoutCounts, Mapping[str, int], float]:
+            began = monotonic()
+            scored = self._scorer.predict(part, counter.columns(), self._cancellation)
+            return counter.count(scored.table, scored.predicted), scored.rejected, monotonic() - began
+
+        counts, rejected = HoldoutCounts.empty(), Counter[str]()
+        for counted, lost, seconds in chain.from_iterable(engine.map(count, plan.parts, self._cancellation)):
+            counts += counted
+            rejected.update(lost)
+            spent({Stage.EVALUATE: seconds})
+        report = counter.report(counts, evaluated_at=time(), rejected=rejected, seconds=monotonic() - started)
+        if not report.examples:
+            raise DataError(f"path {plan.parts[0].source if plan.parts else 'given'}: no row could be judged{_why(report)}")
+        return report
+
+    def _counter(self) -> HoldoutCounter:
+        return HoldoutCounter(self._settings, self._scorer.classes, self._pipeline.model.task)
+
+    def _planned(self, check_schema: Callable[[Any], None]) -> Plan:
+        return source.plan(self._files, check_schema=check_schema, part_rows=self._pipeline.input.part_rows)
+
+
+def _files(settings: HoldoutSettings) -> tuple[InputFile, ...]:
+    files = source.find_files(settings.path)
+    if not files:
+        raise DataError(f"path {settings.path}: no Parquet files")
+    return files
+
+
+def _why(report: HoldoutReport) -> str:
+    reasons = ", ".join(f"{reason} {rows:,}" for reason, rows in sorted(report.rejected.items()))
+    return f" (rejected: {reasons})" if reasons else " (there are none)"
