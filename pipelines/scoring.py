@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from pipelines import model, sink, source, tuning
+from pipelines import model, sink, source, tables, tuning
 from pipelines.batches import Batch, Batches
 from pipelines.cancellation import Cancellation
 from pipelines.casting import REASONS, Codes
@@ -253,7 +253,7 @@ class Scorer:
         rows = np.arange(len(table)) if reasons is None else np.flatnonzero(reasons == 0)
         rejected = {str(reason): count for reason, count in batches.rejected().items()}
         seconds = sum(batches.stage_seconds().values())
-        return ScoredPart(_scored(table, reasons), rows, batches.predicted(), rejected, seconds)
+        return ScoredPart(tables.scored(table, reasons), rows, batches.predicted(), rejected, seconds)
 
     def _run(self, part: Part, extra_columns: Sequence[str], cancellation: Cancellation) -> tuple[pa.Table, Batches]:
         """Read, prepare and infer: the extra columns of all rows, and what became of each row."""
@@ -357,24 +357,20 @@ class Scorer:
         reasons = batches.reasons()
         folder = Path(self._output.path)
         path = folder / part.name
+        predictions = tables.predictions(
+            tables.scored(table, reasons),
+            batches,
+            self._output.columns,
+            names=pa.array(class_names(self._settings, self._width), None if self._settings.classes else pa.int64()),
+            float_type=self._float,
+        )
         sink.write_part(
-            sink.signed(self._predictions_table(_scored(table, reasons), batches), part.source),
+            sink.signed(predictions, part.source),
             path,
             compression=self._output.compression,
-            rejects=None if reasons is None else _rejects_table(table, reasons, part),
+            rejects=None if reasons is None else tables.rejects(table, reasons, part),
             rejects_path=sink.rejects_path(path, folder),
         )
-
-    def _predictions_table(self, ids: pa.Table, batches: Batches) -> pa.Table:
-        names = pa.array(class_names(self._settings, self._width), None if self._settings.classes else pa.int64())
-        columns = {
-            "prediction": lambda: names.take(pa.array(batches.predicted())),
-            "score": lambda: pa.array(batches.score().astype(self._float, copy=False)),
-            "probabilities": lambda: _lists(batches.probabilities().astype(self._float, copy=False)),
-        }
-        for name in self._output.columns:
-            ids = ids.append_column(name, columns[name]())
-        return ids
 
     def _report(
         self, part: Part, rejected: dict[Reason, int], batches: Batches | None = None, error: str | None = None
@@ -393,25 +389,6 @@ class Scorer:
             batches_out_of_memory=self._fitting.take(),
             error=error,
         )
-
-
-def _scored(table: pa.Table, reasons: Codes | None) -> pa.Table:
-    """The rows without a reason."""
-    return table if reasons is None else table.filter(pa.array(reasons == 0))
-
-
-def _rejects_table(table: pa.Table, reasons: np.ndarray[Any, Any], part: Part) -> pa.Table:
-    rows = np.flatnonzero(reasons)
-    rejects = table.take(pa.array(rows))
-    rejects = rejects.append_column("reason", pa.array(REASONS, pa.string()).take(pa.array(reasons[rows])))
-    rejects = rejects.append_column("source", pa.array([part.source] * len(rows), pa.string()))
-    return rejects.append_column("row", pa.array(rows + part.first_row, pa.int64()))
-
-
-def _lists(values: np.ndarray[Any, Any]) -> pa.Array:
-    """A list column from [n, C]."""
-    offsets = np.arange(len(values) + 1, dtype=np.int32) * values.shape[1]
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values.reshape(-1)))
 
 
 def _located(part: Part, error: Exception) -> str:
