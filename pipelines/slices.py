@@ -8,8 +8,8 @@ these; its name is its columns' names joined by `,`. A slice's value is text:
 - a null or NaN as `null`, empty text as `""`, and what is over the budget as `__other__`;
 - in a cross, the values of its columns joined by `,`.
 
-Text of more than 200 characters is cut, and ends in a digest of all of it: a slice's value is stored, pushed and drawn.
-So that two slices never share a value, data's own text is escaped: `\` is written `\\`, a comma inside a cross
+Text of more than 200 characters is cut, and ends in `\…` and a digest of all of it: a slice's value is stored, pushed and
+drawn. So that two slices never share a value, data's own text is escaped: `\` is written `\\`, a comma inside a cross
 `\,`, and data that reads `null`, `""` or `__other__` gets a `\` in front.
 """
 
@@ -35,7 +35,8 @@ OTHER = "__other__"
 NULL = "null"
 EMPTY = '""'
 
-_LONGEST, _DIGITS = 200, 16
+_LONGEST, _DIGITS, _CUT = 200, 16, "\\…"
+_KEPT = _LONGEST - _DIGITS - len(_CUT)
 _TRACKED_BUDGETS = 64
 _TRACKED_CELLS = 2**20
 
@@ -102,7 +103,7 @@ def _code_part(part: str | BinnedColumn, table: pa.Table, *, crossed: bool) -> C
         raise DataError(
             f"column {name!r} ({array.type}) can't be sliced by: {error}; slice by text, numbers, booleans or dates"
         ) from error
-    return Coded(encoded.indices.to_numpy().astype(np.int64), _escaped(_cut(texts), crossed=crossed))
+    return Coded(encoded.indices.to_numpy().astype(np.int64), _shown(texts, crossed=crossed))
 
 
 def plain(column: pa.ChunkedArray) -> pa.Array:
@@ -122,13 +123,16 @@ def plain(column: pa.ChunkedArray) -> pa.Array:
     return array
 
 
-def _cut(texts: pa.LargeStringArray) -> pa.LargeStringArray:
-    too_long = pc.greater(pc.utf8_length(texts), _LONGEST)
+def _shown(texts: pa.LargeStringArray, *, crossed: bool) -> pa.LargeStringArray:
+    """Values as the module says: no two of them the same."""
+    too_long = pc.greater(pc.utf8_length(texts), _LONGEST).fill_null(False)
     if not pc.any(too_long).as_py():
-        return texts
-    long = texts.filter(too_long).to_pylist()
-    cut = [f"{text[: _LONGEST - _DIGITS - 1]}…{sha256(text.encode()).hexdigest()[:_DIGITS]}" for text in long]
-    return pc.replace_with_mask(texts, too_long.fill_null(False), pa.array(cut, pa.large_string()))
+        return _escaped(texts, crossed=crossed)
+    # What is cut is marked after the rest was escaped, by a `\` that stands alone: no text of the data's reads so.
+    begun = _escaped(pc.if_else(too_long, pc.utf8_slice_codeunits(texts, 0, _KEPT), texts), crossed=crossed)
+    digests = [f"{_CUT}{sha256(text.encode()).hexdigest()[:_DIGITS]}" for text in texts.filter(too_long).to_pylist()]
+    ends = pc.replace_with_mask(pa.repeat(_text(""), len(texts)), too_long, pa.array(digests, pa.large_string()))
+    return pc.binary_join_element_wise(begun, ends, _text(""))
 
 
 def _escaped(texts: pa.LargeStringArray, *, crossed: bool) -> pa.LargeStringArray:

@@ -136,6 +136,14 @@ def test_long_text_is_cut_and_stays_apart() -> None:
     assert values[4] == "null"
 
 
+def test_no_text_reads_like_one_that_was_cut() -> None:
+    """Whatever the data has: a cut value of its own, escaped or not, or one that is cut within an escape."""
+    long = "x" * 181 + "\\" + "y" * 50
+    (cut,) = values("text", text=pa.array([long]))
+    texts = [long, cut, cut.replace("\\\\", "\\"), cut.replace("\\…", "…"), "x" * 181 + cut[183:], long[:-1]]
+    assert len(set(values("text", text=pa.array(texts)))) == len(set(texts))
+
+
 def test_bins_hold_their_lower_edge() -> None:
     """Below the first edge, from edge to edge (lower one included), and from the last edge on; null and NaN apart."""
     entry = {"column": "ink", "bins": [4.5, 5, 1e20]}
