@@ -14,7 +14,6 @@ from typing import Any
 from jobs.environment import Environment
 from jobs.spec import JobSpec
 from monitoring.gateway import Gateway
-from monitoring.ledger import Ledger
 from pipelines.errors import BatchgaugeError
 
 PACKAGES = ("torch", "pyarrow", "prometheus_client", "apscheduler", "pandas")
@@ -66,7 +65,7 @@ def _packages() -> Finding:
 
 
 def _ledger(environment: Environment) -> str:
-    with Ledger.open(environment.ledger, folder=environment.folder) as ledger:
+    with environment.open_ledger() as ledger:
         return f"{ledger.location}, {len(ledger.jobs())} jobs"
 
 

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from platformdirs import user_state_path
 
@@ -13,6 +14,9 @@ from monitoring.credentials import Credentials
 from monitoring.state import Destination
 from monitoring.urls import is_postgresql
 from pipelines.errors import PushError, SpecError
+
+if TYPE_CHECKING:
+    from monitoring.ledger import Ledger
 
 PREFIX = "BATCHGAUGE_"
 SCHEDULERS_OWN = frozenset({f"{PREFIX}ALERTS_TOKEN", f"{PREFIX}ALERTS_TOKEN_FILE"})
@@ -53,6 +57,12 @@ class Environment:
         if is_postgresql(self.ledger):
             return None
         return Path(self.ledger.removeprefix("sqlite:///")).expanduser().absolute()
+
+    def open_ledger(self) -> Ledger:
+        """The ledger that it names, with the folder for its files. Raises `LedgerError`, and `SpecError` as `folder` does."""
+        from monitoring.ledger import Ledger  # noqa: PLC0415  its imports take long, and not every command opens one
+
+        return Ledger.open(self.ledger, folder=self.folder)
 
     @property
     def folder(self) -> Path:

@@ -50,7 +50,7 @@ def run(request: RunRequest, *, observer: Observer, cancellation: Cancellation) 
         pid=getpid(),
         started_at=now.timestamp(),
     )
-    with Ledger.open(environment.ledger, folder=environment.folder) as ledger:
+    with environment.open_ledger() as ledger:
         ledger.register(spec.definition(environment), now=start.started_at, next_expected_at=spec.next_expected(now))
         due_at = _due_at(request, start, now)
         try:

@@ -22,7 +22,7 @@ def serve(settings: Settings, *, stream: TextIO, log_json: bool) -> None:
     Raises `LockHeld` otherwise, `SpecError` when it can't listen where it should.
     """
     log = Log(stream, as_json=log_json)
-    with Ledger.open(settings.environment.ledger, folder=settings.environment.folder) as ledger, ExitStack() as place:
+    with settings.environment.open_ledger() as ledger, ExitStack() as place:
         daemon = Daemon(settings, ledger, log)
         turn = _Turn(ledger, place)
         if not ledger.shared:

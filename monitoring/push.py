@@ -49,8 +49,7 @@ def deliver(
     does no harm. Raises `PushError` when it did not arrive everywhere (it stays owed then, and the ledger says
     why), and `LedgerError`.
     """
-    definition = ledger.state(job).definition
-    seconds = definition.destination.timeout_seconds if deadline_seconds is None else deadline_seconds
+    seconds = ledger.definition(job).destination.timeout_seconds if deadline_seconds is None else deadline_seconds
     end = time.monotonic() + seconds
     try:
         with _alone(ledger, job, seconds):
@@ -71,7 +70,7 @@ def forget(ledger: Ledger, job: str, *, credentials: Credentials | None = None, 
     In this order, under the push lock: a group whose job is gone from the ledger could not be found again.
     Raises `PushError` when group or textfile can't be deleted; the ledger still knows the job then.
     """
-    destination = ledger.state(job).definition.destination
+    destination = ledger.definition(job).destination
     seconds = destination.timeout_seconds if deadline_seconds is None else deadline_seconds
     end = time.monotonic() + seconds
     with _alone(ledger, job, seconds):

@@ -42,10 +42,7 @@ def read_environment() -> Environment:
 
 def open_ledger(environment: Environment | None = None) -> Ledger:
     """The ledger that the environment names. Raises `LedgerError`."""
-    from monitoring.ledger import Ledger
-
-    environment = environment or read_environment()
-    return Ledger.open(environment.ledger, folder=environment.folder)
+    return (environment or read_environment()).open_ledger()
 
 
 def job_name(name: str) -> str:

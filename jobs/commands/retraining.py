@@ -95,7 +95,7 @@ def rollback(job: JobName, *, json: Json = False) -> None:
 
     environment = read_environment()
     with open_ledger(environment) as ledger:
-        file = Path(job) if job.endswith(".toml") else Path(ledger.state(job).definition.spec_path)
+        file = Path(job) if job.endswith(".toml") else Path(ledger.definition(job).spec_path)
         result = roll_back(ledger, load_spec(file), environment)
     printing.show(retrain_summary(result), retrain_document(result), as_json=json)
 

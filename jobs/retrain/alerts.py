@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictStr, ValidationError
 
+from jobs.report.words import name
 from monitoring.ledger import AlertId
 from pipelines.errors import BatchgaugeError
 
@@ -18,7 +19,7 @@ MAX_BYTES = 1 << 20
 _MAX_ALERTS = 1_000
 _MAX_LABELS = 64
 _MAX_TEXT = 4_096
-_SHOWN_ERRORS, _SHOWN_CHARACTERS = 3, 100
+_SHOWN_ERRORS = 3
 
 _Label = Annotated[StrictStr, Field(max_length=_MAX_TEXT)]
 
@@ -66,5 +67,4 @@ def parse(body: bytes) -> Message:
 
 def _place(location: tuple[int | str, ...]) -> str:
     """Where in the message: the sender has chosen the names of labels, so they are cut, and kept in a line."""
-    text = ".".join(map(str, location)) or "it"
-    return "".join(character if character.isprintable() else "�" for character in text[:_SHOWN_CHARACTERS])
+    return name(".".join(map(str, location)) or "it")

@@ -53,7 +53,7 @@ def retrain(request: RetrainRequest, *, cancellation: Cancellation, term_seconds
     if settings is None:
         raise SpecError(f"{spec.path}: has no [retrain] section; give it one with an entrypoint that trains")
     now = datetime.now(UTC)
-    with Ledger.open(environment.ledger, folder=environment.folder) as ledger:
+    with environment.open_ledger() as ledger:
         ledger.register(spec.definition(environment), now=now.timestamp(), next_expected_at=spec.next_expected(now))
         try:
             with ledger.lock("retrain", spec.job.name):

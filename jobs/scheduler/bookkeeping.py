@@ -43,7 +43,7 @@ def old_schedule(ledger: Ledger, spec: JobSpec, environment: Environment) -> Sch
     """The schedule that the ledger has for the job, if it isn't the one that its file has now."""
     if ledger.accounted_until(spec.job.name) is None:
         return None
-    old, new = ledger.state(spec.job.name).definition, spec.definition(environment)
+    old, new = ledger.definition(spec.job.name), spec.definition(environment)
     return None if (old.schedule, old.timezone) == (new.schedule, new.timezone) else Schedule.of(old)
 
 

@@ -12,7 +12,6 @@ from time import monotonic, process_time
 import psutil
 
 from jobs.environment import Environment
-from monitoring.ledger import Ledger
 from pipelines.errors import LedgerError
 
 _NOTICEABLE = 0.1
@@ -24,7 +23,7 @@ def run_in_progress(environment: Environment, job: str) -> bool:
     if environment.ledger_file is not None and not environment.ledger_file.exists():
         return False
     try:
-        with Ledger.open(environment.ledger, folder=environment.folder) as ledger:
+        with environment.open_ledger() as ledger:
             return ledger.state(job).running is not None
     except LedgerError:  # it knows no such job, or can't be read: nobody could run it then either
         return False

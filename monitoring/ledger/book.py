@@ -4,25 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from datetime import UTC, date, datetime, timedelta
 from functools import wraps
 from pathlib import Path
 from time import monotonic, sleep
 from types import TracebackType
 from typing import Concatenate, Literal, ParamSpec, Self, TypeVar
 
-from sqlalchemy import Connection, update
-
 from monitoring import names
 from monitoring.filenames import of_job
-from monitoring.ledger import copying, counters, groups, jobs, locations, locks, parts, records, retrains, runs, schema, tunings
+from monitoring.ledger import (
+    copying,
+    counters,
+    endings,
+    groups,
+    jobs,
+    locations,
+    locks,
+    parts,
+    retrains,
+    runs,
+    tunings,
+)
 from monitoring.ledger.groups import GroupRecord
 from monitoring.ledger.locks import StillHeld
 from monitoring.ledger.records import CommittedPart, Revision, RunOutline, RunRecord, RunStart
 from monitoring.ledger.retrains import InPlace, RetrainRecord
 from monitoring.ledger.store import Store, TransactionLost
 from monitoring.state import JobDefinition, JobState, PushedGroup
-from pipelines.report import HoldoutReport, ModelReport, Outcome, PartReport, RunReport
+from pipelines.report import ModelReport, Outcome, PartReport, RunReport
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -138,6 +147,12 @@ class Ledger:
             return jobs.names(connection)
 
     @_insistent
+    def definition(self, job: str) -> JobDefinition:
+        """The job as it was registered last: a part of its state, for those who need no more."""
+        with self._store.read() as connection:
+            return jobs.definition(connection, job)
+
+    @_insistent
     def state(self, job: str) -> JobState:
         """All that is known of a job, at one instant."""
         with self._store.read() as connection:
@@ -166,7 +181,7 @@ class Ledger:
         with self._store.write(run.job) as connection:
             jobs.raise_sequence(connection, run.job)
             runs.start(connection, run)
-            self._stood_in(connection, run.job, next_expected_at=next_expected_at, due_at=due_at)
+            jobs.stood_in(connection, run.job, next_expected_at=next_expected_at, due_at=due_at)
 
     @_insistent
     def set_model(self, run_id: str, model: ModelReport) -> None:
@@ -196,7 +211,7 @@ class Ledger:
         if not report.outcome.began:
             raise ValueError(f"run {report.run_id!r} was started, so it can't have been {report.outcome}")
         with self._store.write(report.job) as connection:
-            self._finish(connection, report)
+            endings.of_run(connection, report)
 
     @_insistent
     def skip_run(self, report: RunReport, *, due_at: float | None = None) -> None:
@@ -210,7 +225,7 @@ class Ledger:
             jobs.raise_sequence(connection, report.job)
             runs.never_began(connection, report)
             counters.add(connection, report.job, counters.of_run(report))
-            self._stood_in(connection, report.job, next_expected_at=None, due_at=due_at)
+            jobs.stood_in(connection, report.job, next_expected_at=None, due_at=due_at)
 
     @_insistent
     def fail_unstarted_run(self, report: RunReport, *, next_expected_at: float | None, due_at: float) -> None:
@@ -219,8 +234,8 @@ class Ledger:
             raise ValueError(f"run {report.run_id!r} has not failed, its outcome is {report.outcome}")
         with self._store.write(report.job) as connection:
             runs.start(connection, report)
-            self._finish(connection, report)
-            self._stood_in(connection, report.job, next_expected_at=next_expected_at, due_at=due_at)
+            endings.of_run(connection, report)
+            jobs.stood_in(connection, report.job, next_expected_at=next_expected_at, due_at=due_at)
 
     @_insistent
     def miss_runs(self, job: str, reports: Sequence[RunReport]) -> int:
@@ -258,7 +273,7 @@ class Ledger:
             jobs.row(connection, job)
             reports = runs.dead_reports(connection, job, now=now, reason=reason)
             for report in reports:
-                self._finish(connection, report)
+                endings.of_run(connection, report)
             return tuple(report.run_id for report in reports)
 
     @_insistent
@@ -340,15 +355,7 @@ class Ledger:
         if record.outcome is None:
             raise ValueError(f"retraining {record.retrain_id!r} has no outcome")
         with self._store.write(record.job) as connection:
-            jobs.raise_sequence(connection, record.job)
-            retrains.update_one(connection, record)
-            counters.add(connection, record.job, counters.of_retrain(record.outcome))
-            retrains.prune(connection, record.job)
-            if in_place is not None:
-                self._set_model(connection, record.job, in_place.model)
-                at = record.finished_at or record.started_at
-                for holdout, day in in_place.judged:
-                    self._keep_quality(connection, record.job, holdout, logical_date=day or record.logical_date, at=at)
+            endings.of_retrain(connection, record, in_place)
 
     @_insistent
     def retrains(self, job: str, *, limit: int | None = 20) -> tuple[RetrainRecord, ...]:
@@ -412,32 +419,3 @@ class Ledger:
         """Keep what was found, in place of what was before; of more than 1,000 findings those measured first are let go."""
         with self._store.write("") as connection:
             tunings.keep(connection, model, machine, found, at=at)
-
-    def _finish(self, connection: Connection, report: RunReport) -> None:
-        jobs.raise_sequence(connection, report.job)
-        runs.finish(connection, report)
-        counters.add(connection, report.job, counters.of_run(report))
-        self._set(connection, report.job, latest_run_id=report.run_id)
-        if report.outcome is Outcome.SUCCESS:
-            self._set(connection, report.job, last_success_at=report.finished_at)
-        if report.model is not None:
-            self._set_model(connection, report.job, report.model)
-        for holdout in report.holdouts:
-            if holdout.error is None:
-                self._keep_quality(connection, report.job, holdout, logical_date=report.logical_date, at=report.finished_at)
-
-    def _keep_quality(self, connection: Connection, job: str, holdout: HoldoutReport, *, logical_date: date, at: float) -> None:
-        today = datetime.fromtimestamp(at, UTC).date() + timedelta(days=1)  # somewhere it is already
-        jobs.keep_quality(connection, job, holdout, logical_date=logical_date, today=today)
-
-    def _set_model(self, connection: Connection, job: str, model: ModelReport) -> None:
-        self._set(connection, job, model=records.written(records.MODEL, model, f"the model of job {job!r}"))
-
-    def _stood_in(self, connection: Connection, job: str, *, next_expected_at: float | None, due_at: float | None) -> None:
-        if next_expected_at is not None:
-            self._set(connection, job, next_expected_at=next_expected_at)
-        if due_at is not None:
-            jobs.account(connection, job, due_at)
-
-    def _set(self, connection: Connection, job: str, **values: str | float) -> None:
-        connection.execute(update(schema.jobs).where(schema.jobs.c.job == job).values(**values))

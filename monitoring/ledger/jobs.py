@@ -13,7 +13,7 @@ from monitoring.ledger.records import Revision
 from monitoring.ledger.store import upsert
 from monitoring.state import JobDefinition, JobState, PushedGroup
 from pipelines.errors import LedgerError
-from pipelines.report import HoldoutReport
+from pipelines.report import HoldoutReport, ModelReport
 
 _jobs = schema.jobs
 _LONGEST_STEP_SECONDS = 86_400.0
@@ -113,10 +113,19 @@ def keep_quality(connection: Connection, job: str, holdout: HoldoutReport, *, lo
     )
 
 
+def definition(connection: Connection, job: str) -> JobDefinition:
+    """See `Ledger.definition`."""
+    return _definition(row(connection, job))
+
+
+def _definition(found: Row[Any]) -> JobDefinition:
+    return records.read(records.DEFINITION, found.definition, f"the definition of job {found.job!r}")
+
+
 def state(connection: Connection, job: str) -> JobState:
     """See `Ledger.state`."""
     found = row(connection, job)
-    definition = records.read(records.DEFINITION, found.definition, f"the definition of job {job!r}")
+    definition = _definition(found)
     model = None if found.model is None else records.read(records.MODEL, found.model, f"the model of job {job!r}")
     return JobState(
         definition=definition,
@@ -158,6 +167,24 @@ def mark_pushed(connection: Connection, job: str, *, sequence: int, at: float, g
     if group is not None:
         values["pushed_group"] = records.written(records.PUSHED_GROUP, group, f"the group of job {job!r}")
     connection.execute(update(_jobs).where(_jobs.c.job == job).values(values))
+
+
+def set_model(connection: Connection, job: str, model: ModelReport) -> None:
+    """Say which model the job has."""
+    set_values(connection, job, model=records.written(records.MODEL, model, f"the model of job {job!r}"))
+
+
+def stood_in(connection: Connection, job: str, *, next_expected_at: float | None, due_at: float | None) -> None:
+    """Note when the next run is expected, and that the scheduled time `due_at` is accounted for; None changes nothing."""
+    if next_expected_at is not None:
+        set_values(connection, job, next_expected_at=next_expected_at)
+    if due_at is not None:
+        account(connection, job, due_at)
+
+
+def set_values(connection: Connection, job: str, **values: str | float) -> None:
+    """Put values into the job's row."""
+    connection.execute(update(_jobs).where(_jobs.c.job == job).values(**values))
 
 
 def unset_group(connection: Connection, group: PushedGroup) -> None:
