@@ -84,7 +84,7 @@ class Shape:
 
 USUAL = Shape()
 DEEP_MLP = Shape("MLP 32-1024-1024-2", model="wide_mlp", group_rows=4_096, rows_divisor=32)
-TRANSFORMER = Shape("transformer on patches", model="transformer", images=True, group_rows=128, rows_divisor=1_024)
+TRANSFORMER = Shape("transformer on patches", model="transformer", images=True, group_rows=256, rows_divisor=512)
 COMPUTE_BOUND = (DEEP_MLP, TRANSFORMER)
 ODD_SHAPES = (
     Shape("4 columns", model="mlp_of_4", columns=4, rows_divisor=2),

@@ -24,6 +24,15 @@ def settled_state(ledger: Ledger, job: str) -> JobState:
     return ledger.state(job) if settle(ledger, job, reason=DEAD) else state
 
 
+def settled_states(ledger: Ledger) -> list[JobState]:
+    """The same of every job, sorted. Raises `LedgerError` as `Ledger.states` does."""
+    retraining = {record.job for record in ledger.unfinished_retrains()}
+    return [
+        settled_state(ledger, state.definition.job) if state.running or state.definition.job in retraining else state
+        for state in ledger.states()
+    ]
+
+
 def settle(ledger: Ledger, job: str, *, reason: str, wait_seconds: float = 0.0) -> bool:
     """Fail what is marked as in progress, though nobody works on it, for that reason. False when somebody does: it lives.
 

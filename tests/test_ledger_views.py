@@ -12,7 +12,7 @@ from monitoring.ledger import Ledger, RunOutline
 from monitoring.state import JobState
 from pipelines.errors import LedgerError
 from pipelines.report import Outcome
-from tests.reports import definition, finished, one_run, part, run_start
+from tests.reports import definition, finished, holdout, one_run, part, run_start
 
 
 @pytest.fixture
@@ -36,6 +36,17 @@ def two_jobs(ledger: Ledger) -> Ledger:
         one_run(ledger, finished(f"run-{number}", job, outcome=outcome, parts=parts, started_at=10.0 + number), parts)
     ledger.start_run(run_start("run-4", "digits", 14.0), next_expected_at=None)
     return ledger
+
+
+def test_the_states_of_all_jobs_are_those_of_each(two_jobs: Ledger) -> None:
+    """One that never ran included, with its holdouts, its figures and the run in progress."""
+    two_jobs.register(definition("a new one"), now=1.0, next_expected_at=None)
+    parts = (part("b.parquet"),)
+    one_run(two_jobs, finished("run-5", OTHER, parts=parts, holdouts=(holdout(),), started_at=20.0), parts)
+    states = two_jobs.states()
+    assert [state.definition.job for state in states] == ["a new one", "digits", OTHER]
+    assert states == tuple(two_jobs.state(state.definition.job) for state in states)
+    assert (states[1].name, bool(states[2].quality)) == ("running", True)
 
 
 def test_a_revision_changes_with_whatever_the_state_tells(ledger: Ledger) -> None:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.dead_runs import settled_state
+from jobs.dead_runs import settled_state, settled_states
 from jobs.environment import Environment, read
 from jobs.progress import Silent
 from jobs.request import RunRequest, RunResult
@@ -460,7 +460,9 @@ def test_a_run_whose_process_died_is_settled_by_whoever_looks(job: TinyJob, envi
         ledger.start_run(start, next_expected_at=None)
         with ledger.lock("run", "tiny"):
             assert settled_state(ledger, "tiny").name == "running"
-        settled = settled_state(ledger, "tiny")
+            assert [state.name for state in settled_states(ledger)] == ["running"]
+        (settled,) = settled_states(ledger)
+        assert settled == settled_state(ledger, "tiny")
     assert settled.name == "failed"
     assert settled.latest is not None
     assert "died" in (settled.latest.reason or "")

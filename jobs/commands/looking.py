@@ -31,16 +31,16 @@ def list_jobs(*, json: Json = False) -> None:
     """Show every job the ledger knows: last run, quality, next run, push."""
     from time import time
 
-    from jobs.dead_runs import settled_state
+    from jobs.dead_runs import settled_states
     from jobs.documents import state_document
     from jobs.summary import job_list
 
     with open_ledger() as ledger:
-        states = [settled_state(ledger, job) for job in ledger.jobs()]
+        states = settled_states(ledger)
     if not states and not json:
         typer.echo("no jobs yet; 'batchgauge register SPEC' or 'batchgauge run SPEC' makes one known", err=True)
         return
-    printing.show(job_list(states, time()), [state_document(state) for state in states], as_json=json)
+    printing.show(job_list(states, time()), [state_document(state) for state in states] if json else [], as_json=json)
 
 
 def status(job: JobName, *, json: Json = False) -> None:

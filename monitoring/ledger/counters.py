@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from pydantic import TypeAdapter
 from sqlalchemy import Connection, select
@@ -13,7 +14,7 @@ from sqlalchemy import Connection, select
 from monitoring import names
 from monitoring.ledger import records, schema
 from monitoring.ledger.retrains import RetrainOutcome
-from monitoring.ledger.store import upsert
+from monitoring.ledger.store import only, upsert
 from monitoring.state import JobDefinition
 from pipelines.report import Outcome, PartReport, Reason, RunReport, Stage
 
@@ -103,18 +104,26 @@ def stored(connection: Connection, job: str) -> frozenset[Key]:
     return frozenset((name, _labels(text)) for name, text in found)
 
 
-def load(connection: Connection, job: str) -> dict[Key, float]:
-    """The job's counters as `JobState.counters` wants them: seconds in seconds, buckets by index.
+def load(connection: Connection, job: str | None = None) -> dict[str, dict[Key, float]]:
+    """The counters of each job, or of one, as `JobState.counters` wants them: seconds in seconds, buckets by index.
 
     A bucket of a bound that is no longer in `LATENCY_BUCKETS` counts in the next larger one.
     """
     table = schema.counters
-    found: Counter[Key] = Counter()
-    for name, text, value in connection.execute(select(table.c.name, table.c.labels, table.c.value).where(table.c.job == job)):
-        labels = _labels(text)
-        key = (name, (records.parsed(_bucket, labels, f"the labels {text!r} of {name}"),)) if name == BUCKET else (name, labels)
-        found[key] += value
-    return {key: value / NANOSECONDS if key[0] in _IN_NANOSECONDS else value for key, value in found.items()}
+    found: dict[str, Counter[Key]] = defaultdict(Counter)
+    query = only(select(table.c.job, table.c.name, table.c.labels, table.c.value), table.c.job, job)
+    for owner, name, text, value in connection.execute(query):
+        found[owner][_shown_key(name, text)] += value
+    return {
+        owner: {key: value / NANOSECONDS if key[0] in _IN_NANOSECONDS else value for key, value in values.items()}
+        for owner, values in found.items()
+    }
+
+
+@lru_cache(maxsize=1_024)  # every job has much the same
+def _shown_key(name: str, text: str) -> Key:
+    labels = _labels(text)
+    return (name, (records.parsed(_bucket, labels, f"the labels {text!r} of {name}"),)) if name == BUCKET else (name, labels)
 
 
 def _labels(text: str) -> tuple[str, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from datetime import date
 from difflib import get_close_matches
 from typing import Any
@@ -10,7 +12,7 @@ from sqlalchemy import Connection, Row, case, delete, insert, select, update
 
 from monitoring.ledger import counters, records, runs, schema
 from monitoring.ledger.records import Revision
-from monitoring.ledger.store import upsert
+from monitoring.ledger.store import only, upsert
 from monitoring.state import JobDefinition, JobState, PushedGroup
 from pipelines.errors import LedgerError
 from pipelines.report import HoldoutReport, ModelReport
@@ -124,31 +126,50 @@ def _definition(found: Row[Any]) -> JobDefinition:
 
 def state(connection: Connection, job: str) -> JobState:
     """See `Ledger.state`."""
-    found = row(connection, job)
-    definition = _definition(found)
-    model = None if found.model is None else records.read(records.MODEL, found.model, f"the model of job {job!r}")
-    return JobState(
-        definition=definition,
-        sequence=found.sequence,
-        counters=counters.load(connection, job),
-        running=runs.running(connection, job),
-        latest=runs.report_of(connection, found.latest_run_id),
-        model=model,
-        quality=_quality(connection, definition),
-        last_success_at=found.last_success_at,
-        next_expected_at=found.next_expected_at,
-        pushed_sequence=found.pushed_sequence,
-        pushed_at=found.pushed_at,
-        pushed_group=_pushed_group(job, found.pushed_group),
-        push_error=found.push_error,
+    return _states(connection, [row(connection, job)], job)[0]
+
+
+def states(connection: Connection) -> tuple[JobState, ...]:
+    """See `Ledger.states`."""
+    found = connection.execute(select(_jobs)).all()
+    return _states(connection, sorted(found, key=lambda row: row.job), None)
+
+
+def _states(connection: Connection, rows: Sequence[Row[Any]], job: str | None) -> tuple[JobState, ...]:
+    """Of these rows, which are that of one job, or all: as many queries for one as for all."""
+    counted, running = counters.load(connection, job), runs.running(connection, job)
+    latest, quality = runs.latest_reports(connection, job), _quality_texts(connection, job)
+    return tuple(
+        JobState(
+            definition=(definition := _definition(row)),
+            sequence=row.sequence,
+            counters=counted.get(row.job, {}),
+            running=running.get(row.job),
+            latest=latest.get(row.job),
+            model=None if row.model is None else records.read(records.MODEL, row.model, f"the model of job {row.job!r}"),
+            quality=_quality(definition, quality.get(row.job, {})),
+            last_success_at=row.last_success_at,
+            next_expected_at=row.next_expected_at,
+            pushed_sequence=row.pushed_sequence,
+            pushed_at=row.pushed_at,
+            pushed_group=_pushed_group(row.job, row.pushed_group),
+            push_error=row.push_error,
+        )
+        for row in rows
     )
 
 
-def _quality(connection: Connection, definition: JobDefinition) -> dict[str, HoldoutReport]:
-    """The last evaluation of every holdout that the job still has."""
+def _quality_texts(connection: Connection, job: str | None) -> dict[str, dict[str, str]]:
+    """The last evaluation of every holdout of each job, or of one, as it is stored."""
     table = schema.quality
-    found = connection.execute(select(table.c.holdout, table.c.report).where(table.c.job == definition.job))
-    texts: dict[str, str] = {row.holdout: row.report for row in found}
+    texts: dict[str, dict[str, str]] = defaultdict(dict)
+    for row in connection.execute(only(select(table.c.job, table.c.holdout, table.c.report), table.c.job, job)):
+        texts[row.job][row.holdout] = row.report
+    return texts
+
+
+def _quality(definition: JobDefinition, texts: Mapping[str, str]) -> dict[str, HoldoutReport]:
+    """The last evaluation of every holdout that the job still has."""
     return {
         name: records.read(records.HOLDOUT, texts[name], f"job {definition.job!r}: the report on holdout {name!r}")
         for name in definition.holdouts

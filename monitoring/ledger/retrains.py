@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from monitoring.ledger import records, schema
+from monitoring.ledger.store import only
 from pipelines.errors import LedgerError
 from pipelines.report import HoldoutReport, ModelReport
 
@@ -148,9 +149,9 @@ def history(connection: Connection, job: str, *, limit: int | None) -> tuple[Ret
     return tuple(_record(row) for row in connection.execute(query))
 
 
-def unfinished(connection: Connection, job: str) -> tuple[RetrainRecord, ...]:
-    """Those of the job that are marked as in progress, oldest first: one that lives, at most, and those that died."""
-    query = select(_retrains).where(_retrains.c.job == job, _retrains.c.outcome.is_(None)).order_by(_retrains.c.ordinal)
+def unfinished(connection: Connection, job: str | None) -> tuple[RetrainRecord, ...]:
+    """Those marked as in progress, oldest first, of a job or of all: of each, one that lives, at most, and those that died."""
+    query = only(select(_retrains).where(_retrains.c.outcome.is_(None)).order_by(_retrains.c.ordinal), _retrains.c.job, job)
     return tuple(_record(row) for row in connection.execute(query))
 
 

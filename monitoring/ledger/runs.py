@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Row, delete, insert, select, update
 from monitoring.ledger import records, schema
 from monitoring.ledger.counters import NANOSECONDS, nanoseconds
 from monitoring.ledger.records import RunOutline, RunRecord, RunStart
+from monitoring.ledger.store import only
 from monitoring.state import RunningRun
 from pipelines.errors import LedgerError
 from pipelines.report import ModelReport, Outcome, PartReport, Reason, RunReport, Stage, Trigger
@@ -134,12 +135,13 @@ def _dead_report(row: Row[Any], *, now: float, reason: str) -> RunReport:
     )
 
 
-def running(connection: Connection, job: str) -> RunningRun | None:
-    """The job's run in progress (the newest, should dead ones be marked so too), or None."""
-    query = select(_runs).where(_runs.c.job == job, _runs.c.outcome.is_(None)).order_by(_runs.c.ordinal.desc()).limit(1)
-    row = connection.execute(query).first()
-    if row is None:
-        return None
+def running(connection: Connection, job: str | None = None) -> dict[str, RunningRun]:
+    """The run in progress (the newest, should dead ones be marked so too) of each job, or of one, that has any."""
+    query = only(select(_runs).where(_runs.c.outcome.is_(None)).order_by(_runs.c.ordinal), _runs.c.job, job)
+    return {row.job: _running(row) for row in connection.execute(query)}
+
+
+def _running(row: Row[Any]) -> RunningRun:
     model = _model(row)
     return RunningRun(
         run_id=row.run_id,
@@ -153,10 +155,15 @@ def running(connection: Connection, job: str) -> RunningRun | None:
     )
 
 
-def report_of(connection: Connection, run_id: str | None) -> RunReport | None:
-    """The report that a run ended with; None without a run or a report."""
-    text = connection.execute(select(_runs.c.report).where(_runs.c.run_id == run_id)).scalar()
-    return None if text is None else records.read(records.RUN, text, f"the report of run {run_id!r}")
+def latest_reports(connection: Connection, job: str | None = None) -> dict[str, RunReport]:
+    """The report that the latest run of each job, or of one, ended with, where there is one."""
+    query = select(_runs.c.job, _runs.c.run_id, _runs.c.report).join(schema.jobs, schema.jobs.c.latest_run_id == _runs.c.run_id)
+    found = connection.execute(only(query, schema.jobs.c.job, job))
+    return {
+        row.job: records.read(records.RUN, row.report, f"the report of run {row.run_id!r}")
+        for row in found
+        if row.report is not None
+    }
 
 
 def history(connection: Connection, job: str, *, limit: int) -> tuple[RunRecord, ...]:

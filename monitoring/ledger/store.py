@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import Connection, Engine, Insert, Table, inspect, select
+from sqlalchemy import ColumnElement, Connection, Engine, Insert, Select, Table, inspect, select
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from monitoring.ledger import schema, upgrades
@@ -20,6 +20,8 @@ from pipelines.errors import LedgerError
 
 if TYPE_CHECKING:
     from sqlalchemy.dialects import postgresql, sqlite
+
+S = TypeVar("S", bound=Select[*tuple[Any, ...]])
 
 DAMAGED = "it is damaged; restore it from a backup, or move it away to start afresh"
 
@@ -132,6 +134,11 @@ class Store(ABC):
             return schema.VERSION
         upgrades.upgrade(connection, found=version, wanted=schema.VERSION)
         return max(version, schema.VERSION)
+
+
+def only(query: S, column: ColumnElement[str], job: str | None) -> S:
+    """The query for one job; None leaves it for all."""
+    return query if job is None else query.where(column == job)
 
 
 def upsert(connection: Connection, table: Table, *, add: tuple[str, ...] = (), replace: tuple[str, ...] = ()) -> Insert:
