@@ -7,6 +7,7 @@ from pathlib import Path
 from time import perf_counter, time
 
 from prometheus_client import CollectorRegistry, Gauge, Metric, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from benchmarks import known_jobs
@@ -27,7 +28,7 @@ def contenders(folder: Path, gateway: str) -> tuple[Contender, ...]:
     ledger = Ledger.open(folder / "many slices.db")
     known_jobs.add(ledger, JOB, gateway=gateway, slices=_SLICES)
     state = ledger.state(JOB)
-    families = exposition.families(state, pushed_at=time())
+    families = list(text_string_to_metric_families(exposition.render(state, pushed_at=time()).decode()))
     destination = Gateway(gateway)
     registry = CollectorRegistry()
     registry.register(_Families(families))

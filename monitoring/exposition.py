@@ -11,8 +11,6 @@ from itertools import accumulate
 from math import isfinite
 from typing import NamedTuple
 
-from prometheus_client import Metric
-
 from monitoring import names
 from monitoring.state import JobState
 from pipelines.report import Estimate, HoldoutReport, RunReport
@@ -39,32 +37,12 @@ class _Detail(NamedTuple):
     points: tuple[Point, ...]
 
 
-def families(state: JobState, *, pushed_at: float) -> list[Metric]:
-    """The job's families, in the metric table's order; `pushed_at` is a Unix timestamp. Empty families are left out.
-
-    At most `MAX_SERIES_PER_JOB` series: when there are more, the classes and slices with the fewest examples are
-    cut, each with all its figures, and counted in `model_slices_dropped`. The rest (some 70 series, and about a
-    dozen for each holdout) is never cut.
-    """
-    details = sorted(_details(state), key=lambda detail: -detail.examples)
-    fixed = [*_counters(state), *_run(state), *_schedule(state, pushed_at), *_thresholds(state)]
-    fixed += [point for name, report in state.quality.items() for point in _holdout(name, report)]
-    histogram = _histogram(state)
-    budget = names.MAX_SERIES_PER_JOB - len(fixed) - len(histogram) - len(state.quality)
-    used = accumulate(len(detail.points) for detail in details)
-    shown = sum(total <= budget for total in used)
-    fixed += _dropped(state, details[shown:])
-    by_name: dict[str, Metric] = {metric.name: _family(metric) for metric in names.TABLE}
-    for point in (*fixed, *(point for detail in details[:shown] for point in detail.points)):
-        labels = dict(zip(point.metric.labels, point.labels, strict=True))
-        by_name[point.metric.name].add_sample(point.metric.name, labels, point.value)
-    for name, labels, value in histogram:
-        by_name[names.BATCH_LATENCY.name].add_sample(name, labels, value)
-    return [family for family in by_name.values() if family.samples]
-
-
 def render(state: JobState, *, pushed_at: float, labels: Mapping[str, str] | None = None) -> bytes:
-    """The job's families in text format 0.0.4, without timestamps. `labels` are added to every sample.
+    """The job's families in text format 0.0.4, without timestamps, in the metric table's order; empty ones are left out.
+
+    `pushed_at` is a Unix timestamp. `labels` are added to every sample. At most `MAX_SERIES_PER_JOB` series: when there are
+    more, the classes and slices with the fewest examples are cut, each with all its figures, and counted in
+    `model_slices_dropped`. The rest (some 70 series, and about a dozen for each holdout) is never cut.
 
     Values are exact: whole numbers up to 2^53 are written as such. In a label value, what is not UTF-8 becomes `?`;
     should two series become one by that, the first is kept. Raises `ValueError` when a name in `labels` is not a
@@ -72,13 +50,22 @@ def render(state: JobState, *, pushed_at: float, labels: Mapping[str, str] | Non
     """
     extra = dict(labels or {})
     check_labels(extra)
+    shown: dict[str, dict[str, float]] = {metric.name: {} for metric in names.TABLE}
+    written: dict[tuple[tuple[str, ...], tuple[str, ...]], str] = {}  # a slice's figures all have the same labels
+    histogram = _histogram(state)
+    for metric, values, value in _points(state, pushed_at, room=names.MAX_SERIES_PER_JOB - len(histogram)):
+        key = (metric.labels, values)
+        if key not in written:
+            written[key] = _labels(dict(zip(metric.labels, values, strict=True)) | extra)
+        shown[metric.name].setdefault(metric.name + written[key], value)
+    for name, bounds, value in histogram:
+        shown[names.BATCH_LATENCY.name][name + _labels(bounds | extra)] = value
     lines: list[str] = []
-    for family in families(state, pushed_at=pushed_at):
-        name = f"{family.name}_total" if family.type == "counter" else family.name
-        documentation = family.documentation.replace("\\", r"\\").replace("\n", r"\n")
-        lines += [f"# HELP {name} {documentation}", f"# TYPE {name} {family.type}"]
-        series = {f"{sample.name}{_labels(sample.labels | extra)}": sample.value for sample in reversed(family.samples)}
-        lines += [f"{key} {number(value)}" for key, value in reversed(series.items())]
+    for metric in names.TABLE:
+        if series := shown[metric.name]:
+            documentation = metric.help.replace("\\", r"\\").replace("\n", r"\n")
+            lines += [f"# HELP {metric.name} {documentation}", f"# TYPE {metric.name} {metric.kind}"]
+            lines += [f"{name} {number(value)}" for name, value in series.items()]
     return "\n".join([*lines, ""]).encode()
 
 
@@ -101,6 +88,18 @@ def number(value: float) -> str:
         return {"inf": "+Inf", "-inf": "-Inf", "nan": "NaN"}[repr(float(value))]
     whole = int(value)
     return str(whole) if value == whole and abs(whole) <= _LARGEST_EXACT_INTEGER else repr(float(value))
+
+
+def _points(state: JobState, pushed_at: float, *, room: int) -> list[Point]:
+    """All but the histogram's, as far as there is room for so many."""
+    details = sorted(_details(state), key=lambda detail: -detail.examples)
+    fixed = [*_counters(state), *_run(state), *_schedule(state, pushed_at), *_thresholds(state)]
+    fixed += [point for name, report in state.quality.items() for point in _holdout(name, report)]
+    budget = room - len(fixed) - len(state.quality)
+    used = accumulate(len(detail.points) for detail in details)
+    shown = sum(total <= budget for total in used)
+    fixed += _dropped(state, details[shown:])
+    return [*fixed, *(point for detail in details[:shown] for point in detail.points)]
 
 
 def _counters(state: JobState) -> Iterator[Point]:
@@ -224,11 +223,6 @@ def _estimate(
 def _gauge(metric: names.Metric, labels: tuple[str, ...], value: float | None) -> Iterator[Point]:
     if value is not None and isfinite(value):
         yield Point(metric, labels, value)
-
-
-def _family(metric: names.Metric) -> Metric:
-    name = metric.name.removesuffix("_total") if metric.kind == "counter" else metric.name
-    return Metric(name, metric.help, metric.kind)
 
 
 def _labels(labels: Mapping[str, str]) -> str:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from monitoring import names
-from monitoring.exposition import RUN_STATES, families, number, render
+from monitoring.exposition import RUN_STATES, number, render
 from monitoring.gateway import Gateway
 from monitoring.servers import Server, find
 from monitoring.state import JobState, RunningRun, Thresholds
@@ -180,8 +180,9 @@ def test_a_label_that_would_overwrite_or_is_none_is_refused(label: str) -> None:
         render(idle(), pushed_at=1.0, labels={label: "x"})
 
 
-def test_families_are_the_clients_own(tmp_path: Path) -> None:
-    """In the table's order, without timestamps and without `_created`."""
-    found = families(full_state(tmp_path), pushed_at=1.0)
+def test_families_come_in_the_tables_order(tmp_path: Path) -> None:
+    """Each with its help and type, as the client's own parser reads them, without timestamps and without `_created`."""
+    found = list(text_string_to_metric_families(render(full_state(tmp_path), pushed_at=1.0).decode()))
     assert [f"{one.name}_total" if one.type == "counter" else one.name for one in found] == [one.name for one in names.TABLE]
+    assert [(one.type, one.documentation) for one in found] == [(one.kind, one.help) for one in names.TABLE]
     assert all(sample.timestamp is None and not sample.name.endswith("_created") for one in found for sample in one.samples)
