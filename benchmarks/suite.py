@@ -145,7 +145,7 @@ class _Suite:
     def _command(self) -> None:
         cli = command_line
         if self._wants(cli.HELP, cli.LIST, cli.VALIDATE, cli.RUN):
-            with servers.pushgateway() as gateway, self._made(Shape("few rows"), rows=cli.ROWS) as work:
+            with servers.pushgateway() as gateway, self._made(workload.FEW_ROWS, rows=cli.ROWS) as work:
                 contenders = self._chosen(*cli.contenders(work, gateway.url))
                 self._try(contenders)
                 self._measure("the command line", contenders)

@@ -68,7 +68,7 @@ class Shape:
     """What the rows of a workload look like. `columns` of float32, or one list column of `PIXELS` uint8.
 
     `rows_divisor`: so many times fewer rows than the usual ones, for about as much work. `most_rounds`: what takes long
-    gets few.
+    gets few. `least_groups`: so many row groups even if there are few rows, so that there is work for every worker.
     """
 
     name: str = "mlp"
@@ -80,9 +80,11 @@ class Shape:
     files: int = 1
     rows_divisor: int = 1
     most_rounds: int = 5
+    least_groups: int = _LEAST_GROUPS
 
 
 USUAL = Shape()
+FEW_ROWS = Shape("few rows", least_groups=1)
 DEEP_MLP = Shape("MLP 32-1024-1024-2", model="wide_mlp", group_rows=4_096, rows_divisor=32)
 TRANSFORMER = Shape("transformer on patches", model="transformer", images=True, group_rows=256, rows_divisor=512)
 COMPUTE_BOUND = (DEEP_MLP, TRANSFORMER)
@@ -241,9 +243,9 @@ def _new_model(shape: Shape) -> torch.nn.Module:
 
 
 def make(folder: Path, rows: int, shape: Shape = USUAL) -> Workload:
-    """Write data and model. A tiny input too has several row groups, so that there is work for every worker."""
+    """Write data and model."""
     rows = max(shape.files, rows // shape.rows_divisor)
-    workload = Workload(folder, rows, min(shape.group_rows, -(-rows // _LEAST_GROUPS)), shape)
+    workload = Workload(folder, rows, min(shape.group_rows, -(-rows // shape.least_groups)), shape)
     with torch.random.fork_rng():
         torch.manual_seed(SEED)
         save_file(_new_model(shape).state_dict(), folder / f"{shape.model}.safetensors")

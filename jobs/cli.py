@@ -6,7 +6,6 @@ Nothing heavy is imported before a command needs it: `--help`, `validate`, `list
 from __future__ import annotations
 
 import sys
-from importlib.metadata import version as installed_version
 from signal import SIGINT
 from typing import Annotated, NoReturn
 
@@ -58,6 +57,8 @@ def main() -> NoReturn:
 
 def _version(value: bool) -> None:  # noqa: FBT001  typer calls it with the option's value
     if value:
+        from importlib.metadata import version as installed_version  # noqa: PLC0415  --help must be quick
+
         typer.echo(f"batchgauge {installed_version('batchgauge')}")
         raise typer.Exit
 
