@@ -220,5 +220,5 @@ def _store(root: str) -> tuple[Any, str]:
         "gs": f"gs://{bucket}?retry_limit_seconds=60",
         "az": f"abfss://{bucket}",
     }[scheme]
-    found: tuple[Any, str] = FileSystem.from_uri(uri)
-    return found
+    system, path = FileSystem.from_uri(uri)
+    return system, path.rstrip("/")
