@@ -26,7 +26,7 @@ PAUSES_SECONDS = (2.0, 8.0)
 """Between our tries. Each of them is many of the library's, in a few seconds; together they outlast half a minute."""
 _OF_THE_STORE = re.compile("AWS Error|google::cloud|Azure Error|azure-storage")
 _PASSES = re.compile(
-    r"NETWORK_CONNECTION|SLOW_DOWN|THROTTL|INTERNAL_FAILURE|SERVICE_UNAVAILABLE|REQUEST_TIME|HTTP status 5|UNAVAILABLE"
+    r"NETWORK_CONNECTION|SLOW_DOWN|THROTTL|INTERNAL_FAILURE|REQUEST_TIME|HTTP status 5|UNAVAILABLE"
 )
 _WAITED = re.compile("Timeout was reached")
 _ADVICE = (
