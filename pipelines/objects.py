@@ -25,9 +25,7 @@ from pipelines.uris import is_uri
 PAUSES_SECONDS = (2.0, 8.0)
 """Between our tries. Each of them is many of the library's, in a few seconds; together they outlast half a minute."""
 _OF_THE_STORE = re.compile("AWS Error|google::cloud|Azure Error|azure-storage")
-_PASSES = re.compile(
-    r"NETWORK_CONNECTION|SLOW_DOWN|THROTTL|INTERNAL_FAILURE|REQUEST_TIME|HTTP status 5|UNAVAILABLE"
-)
+_PASSES = re.compile(r"NETWORK_CONNECTION|SLOW_DOWN|THROTTL|INTERNAL_FAILURE|REQUEST_TIME|HTTP status 5|UNAVAILABLE")
 _WAITED = re.compile("Timeout was reached")
 _ADVICE = (
     (
@@ -35,7 +33,8 @@ _ADVICE = (
         "there is no such bucket; check the name, and the endpoint",
     ),
     (
-        "ACCESS_DENIED|HTTP status 40[13]|INVALID_ACCESS_KEY|SIGNATURE|PERMISSION_DENIED|UNAUTHENTICATED|Authoriz|EXPIRED",
+        "ACCESS_DENIED|HTTP status 40[13]|INVALID_ACCESS_KEY|SIGNATURE|PERMISSION_DENIED|UNAUTHENTICATED|Authoriz|Authentic|"
+        "OAuth2|EXPIRED",
         "check the credentials that this process finds (environment, profile or role), and what they may do there",
     ),
     (
@@ -157,7 +156,7 @@ class ObjectPath:
             return insist(self, ask)
         except FileNotFoundError as error:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self)) from error
-        except (OSError, pa.ArrowInvalid) as error:
+        except (OSError, pa.ArrowException) as error:
             raise _explained(self, error) from error
 
 
