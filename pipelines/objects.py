@@ -33,8 +33,7 @@ _ADVICE = (
         "there is no such bucket; check the name, and the endpoint",
     ),
     (
-        "ACCESS_DENIED|HTTP status 40[13]|INVALID_ACCESS_KEY|SIGNATURE|PERMISSION_DENIED|UNAUTHENTICATED|Authoriz|Authentic|"
-        "OAuth2|EXPIRED",
+        "ACCESS_DENIED|HTTP status 40[13]|INVALID_ACCESS_KEY|SIGNATURE|PERMISSION_DENIED|UNAUTHENTICATED|Auth|EXPIRED",
         "check the credentials that this process finds (environment, profile or role), and what they may do there",
     ),
     (
