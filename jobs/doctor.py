@@ -15,6 +15,7 @@ from jobs.environment import Environment
 from jobs.spec import JobSpec
 from monitoring.gateway import Gateway
 from pipelines.errors import BatchgaugeError
+from pipelines.uris import is_uri
 
 PACKAGES = ("torch", "pyarrow", "prometheus_client", "apscheduler", "pandas")
 
@@ -78,7 +79,7 @@ def _job(spec: JobSpec) -> Iterator[Finding]:
     today = spec.for_date(spec.logical_date(datetime.now(UTC)))
     yield _look("model", lambda: _model(today))
     yield _look("input", lambda: _found(today.input.path))
-    yield _look("output", lambda: _writable(today.output.path))
+    yield _look("output", lambda: _output(today.output.path))
     for holdout in today.holdout:
         path = holdout.path
         yield _look(f"holdout {holdout.name}", lambda path=path: _found(path))  # type: ignore[misc]  # bound now, not later
@@ -109,6 +110,16 @@ def _found(path: str) -> str:
     if not files:
         raise FileNotFoundError(f"{path}: no Parquet files")
     return f"{path}: {len(files)} file{'s' if len(files) != 1 else ''}"
+
+
+def _output(path: str) -> str:
+    if not is_uri(path):
+        return _writable(path)
+    from pipelines.objects import ObjectPath, place  # noqa: PLC0415  brings in pyarrow
+
+    folder = place(path)
+    assert isinstance(folder, ObjectPath)  # that is what a URI is of
+    return f"{path}: {len(folder.files())} objects; whether it can be written, only a run shows"
 
 
 def _writable(path: str) -> str:

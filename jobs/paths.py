@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from datetime import date
-from fnmatch import fnmatchcase
 from glob import escape
 from pathlib import Path
 from string import Formatter
+
+from pipelines.uris import matches
 
 _MAGIC = re.compile(r"[*?\[]")
 
@@ -52,12 +53,4 @@ def reads(path: str, folder: str) -> bool:
         return Path(folder) == Path(path) or Path(path) in Path(folder).parents
     pattern = Path(path).parts
     stem = _MAGIC.sub("x", pattern[-1]).replace("]", "").removesuffix(".parquet")
-    return _matches((*Path(folder).parts, f"{stem}-0-0.parquet"), pattern)
-
-
-def _matches(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
-    if not pattern:
-        return not parts
-    if pattern[0] == "**":
-        return _matches(parts, pattern[1:]) or bool(parts and _matches(parts[1:], pattern))
-    return bool(parts) and fnmatchcase(parts[0], pattern[0]) and _matches(parts[1:], pattern[1:])
+    return matches((*Path(folder).parts, f"{stem}-0-0.parquet"), pattern)

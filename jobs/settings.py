@@ -12,7 +12,7 @@ from jobs import cron
 from monitoring.gateway import checked_url
 from monitoring.names import LABEL_NAME, RESERVED_LABELS
 from pipelines.errors import PushError
-from pipelines.settings import Entrypoint, Settings, Text
+from pipelines.settings import Entrypoint, LocalPath, Settings, Text
 
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 _DURATION_PATTERN = r"^(\d+d)?(\d+h)?(\d+m)?(\d+s)?$"
@@ -91,7 +91,7 @@ class JobSettings(Settings):
     grace: Duration = Field(1800.0, description="A run that is later than this counts as missed.")
     timeout: PositiveDuration | None = Field(None, description="A run that takes longer is stopped and has failed.")
     keep_runs: int = Field(1000, ge=1, description="Runs kept in the ledger's history; counters never forget.")
-    root: Text | None = Field(
+    root: LocalPath | None = Field(
         None,
         description="Base of relative data and model paths, itself relative to the job file; default: the job file's folder.",
     )
@@ -158,7 +158,7 @@ class PushSettings(Settings):
     gateway: Annotated[StrictStr, AfterValidator(_gateway)] | None = Field(
         None, description="URL of the Pushgateway, e.g. `http://127.0.0.1:9091`. Overridden by `BATCHGAUGE_GATEWAY`."
     )
-    textfile: Text | None = Field(
+    textfile: LocalPath | None = Field(
         None, description="Folder of node_exporter's textfile collector, for hosts without a gateway (may be set beside it)."
     )
     every: PositiveDuration = Field(
@@ -168,4 +168,4 @@ class PushSettings(Settings):
     labels: Annotated[dict[StrictStr, StrictStr], AfterValidator(_labels)] = Field(
         default_factory=dict, description='Static labels added to the grouping key, e.g. `{ env = "prod" }`.'
     )
-    ca_file: Text | None = Field(None, description="Certificate authority for the gateway's certificate, PEM.")
+    ca_file: LocalPath | None = Field(None, description="Certificate authority for the gateway's certificate, PEM.")

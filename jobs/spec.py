@@ -22,6 +22,7 @@ from jobs.spec_errors import explain
 from monitoring.state import Destination, JobDefinition, Thresholds
 from pipelines.errors import SpecError
 from pipelines.settings import HoldoutSettings, InputSettings, OutputSettings, PipelineSettings, Settings
+from pipelines.uris import is_uri
 
 _FIRST_DAY, _TWO_YEARS = date(2000, 1, 1), 731
 
@@ -59,6 +60,15 @@ class JobSpec(PipelineSettings):
     def _a_new_model_can_be_judged_and_put_in_place(self) -> Self:
         if self.retrain is not None and not self.holdout:
             raise ValueError("[retrain] needs a [[holdout]]: without labels nobody can say whether a new model is better")
+        if self.retrain is not None:
+            files = {"model": self.model.path or self.model.weights or ""} | {
+                f"holdout {h.name!r}": h.path for h in self.holdout
+            }
+            if away := [name for name, path in files.items() if is_uri(path)]:
+                raise ValueError(
+                    "[retrain] switches the model by renaming a file, and learns from files: "
+                    f"{', '.join(away)} must be on a disk of this machine, not in an object store"
+                )
         if self.retrain is not None and self.model.sha256 is not None:
             raise ValueError("[retrain] puts other models in place, and model.sha256 pins one: leave one of them out")
         return self
@@ -199,15 +209,20 @@ def _absolute(spec: JobSpec) -> JobSpec:
 
 
 def _under(base: Path, path: str) -> str:
-    """`path` made absolute under `base`, with `..` and `~` worked out; globs and templates stay as they are."""
-    return os.path.normpath(base / Path(path).expanduser())
+    """`path` made absolute under `base`, with `..` and `~` worked out; globs, templates and URIs stay as they are."""
+    return path if is_uri(path) else os.path.normpath(base / Path(path).expanduser())
 
 
 def _check_output_apart(spec: JobSpec) -> None:
     """An input that has the output in it would score its own predictions."""
     day = date(2000, 1, 1)
-    output = os.path.realpath(spec.output.path.format(date=day))
+    output = _real(spec.output.path.format(date=day))
     readers = [("input.path", spec.input.path), *((f"holdout {h.name!r} path", h.path) for h in spec.holdout)]
     for key, path in readers:
-        if reads(os.path.realpath(path.format(date=day)), output):
+        if reads(_real(path.format(date=day)), output):
             raise SpecError(f"{spec.path}: output.path {spec.output.path!r} lies inside {key} {path!r}; put it beside")
+
+
+def _real(path: str) -> str:
+    """Without links; an object store has none."""
+    return path if is_uri(path) else os.path.realpath(path)

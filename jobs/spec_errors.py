@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
-import re
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+
+from pipelines.uris import without_secrets
 
 
 def explain(error: ValidationError, raw: dict[str, Any], file: Path, model: type[BaseModel]) -> str:
@@ -33,7 +34,6 @@ def _line(file: Path, key: str, value: object, messages: list[str]) -> str:
 
 _ABSENT = object()
 _UNKNOWN = "unknown key"
-_USERINFO = re.compile(r"://[^/\s]*@")
 
 
 def _keys(location: tuple[int | str, ...], raw: object, *, missing: bool) -> tuple[int | str, ...]:
@@ -67,7 +67,7 @@ def _value(keys: tuple[int | str, ...], raw: Any) -> object:
 
 
 def _short(value: object) -> str:
-    text = _USERINFO.sub("://***@", repr(value))
+    text = without_secrets(repr(value))
     limit = 120
     return text if len(text) <= limit else f"{text[:limit]}…"
 

@@ -24,6 +24,7 @@ from jobs.signals import GRACE_SECONDS
 from jobs.spec import JobSpec
 from jobs.timetable import Entry
 from pipelines.errors import SpecError
+from pipelines.uris import is_uri
 
 PUSH = "batchgauge-push"
 """The unit that pushes what is owed. No job's unit is called so."""
@@ -185,7 +186,7 @@ def _escaped(byte: int, *, first: bool) -> str:
 def folders(spec: JobSpec, environment: Environment) -> list[Path]:
     """The folders that a run writes to: output, the ledger and what lies beside it, textfile."""
     textfile = spec.destination(environment).textfile
-    found = [_fixed(spec.output.path), environment.folder, *([Path(textfile).absolute()] if textfile else [])]
+    found = [*_on_disk([spec.output.path]), environment.folder, *([Path(textfile).absolute()] if textfile else [])]
     return sorted(set(found))
 
 
@@ -197,7 +198,13 @@ def stop_seconds(spec: JobSpec) -> float:
 def _reads(spec: JobSpec) -> list[Path]:
     model = spec.model.weights or spec.model.path
     data = [spec.input.path, *(holdout.path for holdout in spec.holdout)]
-    return [spec.path, *([Path(model)] if model else []), *map(_fixed, data)]
+    files = [Path(model)] if model and not is_uri(model) else []
+    return [spec.path, *files, *_on_disk(data)]
+
+
+def _on_disk(paths: Iterable[str]) -> list[Path]:
+    """What a unit must be let see of these: nothing of what is in an object store."""
+    return [_fixed(path) for path in paths if not is_uri(path)]
 
 
 def _fixed(template: str) -> Path:

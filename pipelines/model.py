@@ -22,6 +22,7 @@ from pipelines.compiling import compiled_is_faster
 from pipelines.devices import Computed, Device, Inputs, Pending, mapped, tensors
 from pipelines.errors import ModelError, OutOfMemoryError
 from pipelines.fitting import ran_out_of_memory
+from pipelines.objects import Place, StoreError, place
 from pipelines.report import ModelReport
 from pipelines.settings import ModelSettings
 
@@ -147,7 +148,7 @@ def load(settings: ModelSettings, folder: Path) -> Model:
     """
     device = devices.find(settings.device)
     autocast = _autocast(device.torch, settings.precision)
-    path = Path(settings.path or settings.weights or "")
+    path = place(settings.path or settings.weights or "")
     content = _read(path)
     sha256 = hashlib.sha256(content).hexdigest()
     if settings.sha256 is not None and settings.sha256.lower() != sha256:
@@ -162,15 +163,17 @@ def load(settings: ModelSettings, folder: Path) -> Model:
     except ModelError as error:
         raise ModelError(f"model {path}: {error}") from error.__cause__
     parameters = sum(parameter.numel() for parameter in module.parameters())
-    known = versions.version_of(path, sha256)
+    known = versions.version_of(path, sha256) if isinstance(path, Path) else None  # a retraining needs a disk
     version = known.version if known else settings.version
     report = ModelReport(version, sha256, format_, str(device.torch), parameters, settings.precision)
     return Model(module, report, device, autocast)
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Place) -> bytes:
     try:
         return path.read_bytes()
+    except StoreError as error:
+        raise ModelError(f"model {error}") from error
     except OSError as error:
         raise ModelError(f"model {path}: can't be read: {error.strerror}") from error
 
@@ -191,7 +194,7 @@ def _autocast(device: torch.device, precision: str) -> Autocast:
         ) from error
 
 
-def _from_factory(settings: ModelSettings, folder: Path, path: Path, content: bytes) -> tuple[torch.nn.Module, str]:
+def _from_factory(settings: ModelSettings, folder: Path, path: Place, content: bytes) -> tuple[torch.nn.Module, str]:
     assert settings.factory is not None  # the caller asked
     weights, format_ = _weights(settings, path, content)
     factory = entrypoint.load(settings.factory, folder)
@@ -205,7 +208,7 @@ def _from_factory(settings: ModelSettings, folder: Path, path: Path, content: by
     return module.eval(), format_
 
 
-def _weights(settings: ModelSettings, path: Path, content: bytes) -> tuple[Mapping[str, torch.Tensor], str]:
+def _weights(settings: ModelSettings, path: Place, content: bytes) -> tuple[Mapping[str, torch.Tensor], str]:
     if path.suffix == ".safetensors":
         try:
             return safetensors.torch.load(content), "safetensors"
@@ -221,7 +224,7 @@ def _weights(settings: ModelSettings, path: Path, content: bytes) -> tuple[Mappi
 
 
 def _from_path(
-    settings: ModelSettings, folder: Path, path: Path, content: bytes, device: torch.device
+    settings: ModelSettings, folder: Path, path: Place, content: bytes, device: torch.device
 ) -> tuple[torch.nn.Module, str]:
     if path.suffix == ".pt2":
         return _exported(settings, content, device), "pt2"

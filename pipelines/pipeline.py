@@ -17,6 +17,7 @@ from pipelines.engines import Engine
 from pipelines.engines.local import local_engine
 from pipelines.errors import DataError, ModelError
 from pipelines.judging import Judge
+from pipelines.objects import Place, place
 from pipelines.report import (
     HoldoutReport,
     ModelReport,
@@ -40,7 +41,7 @@ class Committed(Protocol):
 
     @property
     def source(self) -> str:
-        """Absolute path of its input file."""
+        """Absolute path, or URI, of its input file."""
 
     @property
     def fingerprint(self) -> str:
@@ -216,12 +217,13 @@ class Pipeline:
 
     def _todo(self, plan: Plan, model: str) -> tuple[Part, ...]:
         committed = self._journal.committed(self._settings.output.path)
+        is_there = sink.presence(self._output_folder) if committed else None
 
         def done(part: Part) -> bool:
             path = self._output(part.name)
             before = committed.get(str(path))
             same = before is not None and (before.fingerprint, before.model) == (part.fingerprint, model)
-            return same and path.exists() and not self._rescore
+            return same and is_there is not None and is_there(path) and not self._rescore
 
         todo = tuple(part for part in plan.parts if not done(part))
         self.parts_skipped = len(plan.parts) - len(todo)
@@ -229,8 +231,12 @@ class Pipeline:
         self._observer.planned(rows=rows, rows_skipped=sum(part.rows for part in plan.parts) - rows)
         return todo
 
-    def _output(self, name: str) -> Path:
-        return Path(self._settings.output.path) / name
+    @property
+    def _output_folder(self) -> Place:
+        return place(self._settings.output.path)
+
+    def _output(self, name: str) -> Place:
+        return self._output_folder / name
 
     def _warm_up(self, scorer: Scorer, parts: tuple[Part, ...]) -> None:
         asked = Question(
@@ -265,7 +271,7 @@ class Pipeline:
 
     def _score(self, scorer: Scorer, todo: tuple[Part, ...]) -> None:
         self._observer.phase("scoring")
-        sink.remove_leftovers(Path(self._settings.output.path))
+        sink.remove_leftovers(self._output_folder)
         if not todo:
             return
         # What is about to be replaced is forgotten first: should this run die between a rename and its commit, the
@@ -285,7 +291,7 @@ class Pipeline:
         self._cancellation.stop_if_requested()
 
     def _remove_superseded(self, files: tuple[source.InputFile, ...], plan: Plan) -> None:
-        folder = Path(self._settings.output.path)
+        folder = self._output_folder
         outputs = superseded(
             files,
             folder=folder,
@@ -295,7 +301,7 @@ class Pipeline:
             whole_drop=self._whole_drop,
         )
         for output in sorted(outputs):
-            sink.remove_part(Path(output), folder=folder)
+            sink.remove_part(place(output), folder=folder)
         self._journal.drop(outputs)
 
     def _nothing_scored(self, plan: Plan) -> None:

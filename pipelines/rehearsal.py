@@ -19,6 +19,7 @@ from pipelines.crew import Span, trial
 from pipelines.engines.local import LocalEngine, local_engine
 from pipelines.errors import DataError, ModelError
 from pipelines.measuring import Configuration, Rewriting, Trial, WholeParts, splits
+from pipelines.objects import parquet_file, place
 from pipelines.report import PartReport, Stage, TuningReport
 from pipelines.scoring import Scorer
 from pipelines.settings import BatchSettings, PipelineSettings
@@ -182,7 +183,7 @@ class Rehearsal:
         """
         part = self._parts[0]
         columns, groups = self._scorers[self.device].columns, part.last_group - part.first_group + 1
-        compression = pq.read_metadata(part.source).row_group(part.first_group).column(0).compression
+        compression = pq.read_metadata(parquet_file(place(part.source))).row_group(part.first_group).column(0).compression
         table = source.read(part, columns)
         file = self._scratch / "rewritten.parquet"
         try:
@@ -196,7 +197,7 @@ class Rehearsal:
 
     def parts_at(self, part_rows: int) -> int:
         """Into how many parts a run would cut the rows if `input.part_rows` were this."""
-        files = [InputFile(Path(name), name) for name in dict.fromkeys(part.source for part in self.plan.parts)]
+        files = [InputFile(place(name), name) for name in dict.fromkeys(part.source for part in self.plan.parts)]
         return len(source.plan(files, check_schema=lambda _: None, part_rows=part_rows).parts)
 
     @_without_exit()
@@ -227,7 +228,7 @@ class Rehearsal:
     def _scorer(self, device: str) -> Scorer:
         if device not in self._scorers:
             scorer = self._load(device)
-            scorer.check_features(pq.read_schema(self._parts[0].source))
+            scorer.check_features(pq.read_schema(parquet_file(place(self._parts[0].source))))
             self._scorers[device] = scorer
         return self._scorers[device]
 
@@ -299,5 +300,5 @@ def _away_from_output(settings: PipelineSettings, origin: Origin, scratch: Path)
 
 def _bytes_of_a_row(part: Part) -> int:
     """About so many, in Parquet before compression."""
-    group = pq.read_metadata(part.source).row_group(part.first_group)
+    group = pq.read_metadata(parquet_file(place(part.source))).row_group(part.first_group)
     return max(1, int(group.total_byte_size // max(1, group.num_rows)))

@@ -23,6 +23,7 @@ from pipelines.errors import DataError, ModelError, OutOfMemoryError
 from pipelines.features import Features
 from pipelines.fitting import Fitting, ran_out_of_memory
 from pipelines.inputs import PartInputs, Prepared
+from pipelines.objects import place
 from pipelines.predictions import class_names, decode
 from pipelines.report import BatchTrial, ModelReport, PartReport, Reason
 from pipelines.settings import BatchSettings, ClassName, InputSettings, ModelSettings, OutputSettings
@@ -355,7 +356,7 @@ class Scorer:
 
     def _write(self, part: Part, table: pa.Table, batches: Batches) -> None:
         reasons = batches.reasons()
-        folder = Path(self._output.path)
+        folder = place(self._output.path)
         path = folder / part.name
         predictions = tables.predictions(
             tables.scored(table, reasons),
@@ -378,7 +379,7 @@ class Scorer:
         return PartReport(
             name=part.name,
             source=part.source,
-            output=str(Path(self._output.path) / part.name),
+            output=str(place(self._output.path) / part.name),
             fingerprint=part.fingerprint,
             model=self.fingerprint,
             rows_read=part.rows,

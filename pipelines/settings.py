@@ -21,6 +21,8 @@ from pydantic import (
     model_validator,
 )
 
+from pipelines import uris
+
 Auto = Literal["auto"]
 
 
@@ -47,6 +49,10 @@ def _not_blank(value: str) -> str:
 
 Entrypoint = Annotated[StrictStr, AfterValidator(_entrypoint)]
 Text = Annotated[StrictStr, AfterValidator(_not_blank)]
+Location = Annotated[Text, AfterValidator(uris.checked)]
+"""A path, or a URI in an object store."""
+LocalPath = Annotated[Text, AfterValidator(uris.local)]
+"""A path on this machine."""
 ClassName = Annotated[StrictInt, Field(ge=-(2**63), lt=2**63)] | StrictBool | StrictStr
 REJECTS_COLUMNS = ("reason", "source", "row")
 """What a rejects file has beside the id columns."""
@@ -60,10 +66,10 @@ class ModelSettings(Settings):
         description="Function without arguments that returns the `torch.nn.Module`: `file.py:name` (relative to the job "
         "file) or `package.module:name`. Goes with `weights`.",
     )
-    weights: Text | None = Field(
+    weights: Location | None = Field(
         None, description="The factory's weights: `.safetensors`, or a `.pt`/`.pth` state dict (loaded with `weights_only`)."
     )
-    path: Text | None = Field(
+    path: Location | None = Field(
         None,
         description='Instead of factory and weights: a `torch.export` program (`.pt2`). With `trust = "code"` also a '
         "pickled module (`.pt`, `.pth`).",
@@ -136,8 +142,9 @@ def _check_classes(task: str, classes: tuple[ClassName, ...]) -> None:
 class InputSettings(Settings):
     """What is scored."""
 
-    path: Text = Field(
-        description="Parquet file, folder (searched recursively), or glob. `{date}` is the run's logical date "
+    path: Location = Field(
+        description="Parquet file, folder (searched recursively), or glob; like the other paths of data and models it may be a "
+        "URI (`s3://`, `gs://`, `az://`). `{date}` is the run's logical date "
         "(`{date:%Y/%m/%d}` formats it)."
     )
     features: tuple[Text, ...] = Field(
@@ -176,7 +183,7 @@ class InputSettings(Settings):
 class OutputSettings(Settings):
     """Where predictions go."""
 
-    path: Text = Field(
+    path: Location = Field(
         description="Folder for predictions, one file a part; rejected rows go to its `_rejects` folder. Takes `{date}`."
     )
     columns: tuple[Literal["prediction", "score", "probabilities"], ...] = Field(
@@ -241,7 +248,7 @@ class HoldoutSettings(Settings):
     """Labelled rows to judge the model on, in whole and by slice. May be repeated."""
 
     name: Text = Field(description="Names the holdout in metrics.")
-    path: Text = Field(description="Labelled Parquet with the input's feature columns. Takes `{date}`.")
+    path: Location = Field(description="Labelled Parquet with the input's feature columns. Takes `{date}`.")
     label: Text = Field(description="Column with the true class.")
     slices: tuple[Dimension, ...] = Field(
         (), description="Dimensions to slice by: a column, `{ column, bins }`, or a list of these (every combination)."

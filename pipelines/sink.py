@@ -6,16 +6,18 @@ import fcntl
 import os
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.durable import flush, flush_folder, make_folder
 from pipelines.errors import DataError
+from pipelines.objects import ObjectPath, Place, parquet_file
 
 REJECTS_FOLDER = "_rejects"
 _SOURCE = b"batchgauge.source"
@@ -24,25 +26,26 @@ _TEMPORARY = re.compile(r"\..+\.batchgauge-[0-9a-f]{16}\.tmp")
 
 
 def write_part(
-    table: pa.Table, path: Path, *, compression: str, rejects: pa.Table | None = None, rejects_path: Path | None = None
+    table: pa.Table, path: Place, *, compression: str, rejects: pa.Table | None = None, rejects_path: Place | None = None
 ) -> None:
     """Put a part's predictions at `path` and its rejected rows at `rejects_path`, replacing what was there.
 
     Both are written beside their places, flushed to disk and renamed, rejects first: where there are predictions,
-    there are their rejects. Without rejects (or with none in the table) an old rejects file is removed.
+    there are their rejects. In an object store both are whole in memory before the first is put in its place, so no half of
+    one can appear. Without rejects (or with none in the table) an old rejects file is removed.
 
     Raises:
-        DataError: the disk is full, the folder can't be written, or the table can't be stored as Parquet.
+        DataError: the disk is full, the folder or bucket can't be written, or the table can't be stored as Parquet.
 
     """
     keep = rejects is not None and rejects.num_rows > 0 and rejects_path is not None
-    with _staged(table, path, compression) as predictions:
+    with _staged(table, path, compression) as publish:
         if keep and rejects_path is not None:
-            with _staged(rejects, rejects_path, compression) as temporary:
-                _publish(temporary, rejects_path)
+            with _staged(rejects, rejects_path, compression) as publish_rejects:
+                publish_rejects()
         elif rejects_path is not None:
             _remove(rejects_path)
-        _publish(predictions, path)
+        publish()
 
 
 def signed(table: pa.Table, source: str) -> pa.Table:
@@ -50,29 +53,51 @@ def signed(table: pa.Table, source: str) -> pa.Table:
     return table.replace_schema_metadata({**(table.schema.metadata or {}), _SOURCE: source.encode(errors="surrogateescape")})
 
 
-def source_of(path: Path) -> str | None:
-    """The input file that a predictions file stands for; None when it isn't ours, or can't be read."""
+def source_of(path: Place) -> str | None:
+    """The input file that a predictions file stands for; None when it isn't ours, or can't be read.
+
+    Raises `StoreError` when the object store that it is in can't be asked.
+    """
     try:
-        metadata = pq.read_metadata(path).metadata or {}
+        metadata = pq.read_metadata(parquet_file(path)).metadata or {}
     except (OSError, pa.ArrowException):
         return None
     source: bytes | None = metadata.get(_SOURCE)
     return None if source is None else source.decode(errors="surrogateescape")
 
 
-def rejects_path(path: Path, folder: Path) -> Path:
+def rejects_path(path: Place, folder: Place) -> Place:
     """Where the rejected rows of the part at `path` go, in the output folder."""
-    return folder / REJECTS_FOLDER / path.relative_to(folder)
+    return folder / REJECTS_FOLDER / path.relative_to(folder)  # type: ignore[arg-type]  # both are of one kind
 
 
-def remove_part(path: Path, *, folder: Path) -> None:
+def presence(folder: Place) -> Callable[[Place], bool]:
+    """Whether a file is there, of those in the output folder. An object store is asked once, for all of them."""
+    if isinstance(folder, Path):
+        return lambda path: path.exists()
+    return frozenset[Place](folder.files()).__contains__
+
+
+def files_in(folder: Place) -> Iterable[Place]:
+    """The Parquet files in the folder, not below; none if it isn't there."""
+    if isinstance(folder, Path):
+        return folder.glob("*.parquet") if folder.is_dir() else ()
+    return (file for file in folder.files(recursive=False) if file.suffix == ".parquet")
+
+
+def remove_part(path: Place, *, folder: Place) -> None:
     """Remove a part's predictions and rejects from the output folder, durably. It may be gone already."""
     _remove(path)
     _remove(rejects_path(path, folder))
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files of dead runs from the folder and below; those of live runs are locked and stay."""
+def remove_leftovers(folder: Place) -> None:
+    """Remove the temporary files of dead runs from the folder and below; those of live runs are locked and stay.
+
+    An object store has none: what a dead run had not finished to send is not there.
+    """
+    if isinstance(folder, ObjectPath):
+        return
     for parent, _, names in os.walk(folder):
         for name in filter(_TEMPORARY.fullmatch, names):
             path = Path(parent, name)
@@ -85,8 +110,17 @@ def remove_leftovers(folder: Path) -> None:
 
 
 @contextmanager
-def _staged(table: pa.Table, path: Path, compression: str) -> Iterator[Path]:
-    """A durable temporary file beside `path`, locked while it is there, and gone at the end unless it was renamed."""
+def _staged(table: pa.Table, path: Place, compression: str) -> Iterator[Callable[[], None]]:
+    """The table as Parquet, whole; what is called puts it at `path`.
+
+    On a disk it is a durable temporary file beside `path`, locked while it is there, and gone at the end unless it was renamed.
+    """
+    if isinstance(path, ObjectPath):
+        with _reported(path):
+            content = pa.BufferOutputStream()
+            _write(table, content, compression)
+            yield partial(path.write_bytes, content.getvalue())
+        return
     temporary = path.with_name(f".{path.name}.batchgauge-{secrets.token_hex(8)}.tmp")
     with _reported(path):
         make_folder(path.parent)
@@ -96,12 +130,12 @@ def _staged(table: pa.Table, path: Path, compression: str) -> Iterator[Path]:
                 fcntl.flock(file, fcntl.LOCK_EX)
                 _write(table, file, compression)
                 flush(file)
-                yield temporary
+                yield partial(_publish, temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
 
 
-def _write(table: pa.Table, file: IO[bytes], compression: str) -> None:
+def _write(table: pa.Table, file: Any, compression: str) -> None:
     # Numbers of rows and of classes lie near each other: their differences take half the time and half the room of the
     # values. Other ids and scores hardly repeat, so a dictionary costs both; names of classes, reasons and files do.
     integers = {field.name: "DELTA_BINARY_PACKED" for field in table.schema if pa.types.is_integer(field.type)}
@@ -115,15 +149,17 @@ def _publish(temporary: Path, path: Path) -> None:
         flush_folder(path.parent)
 
 
-def _remove(path: Path) -> None:
+def _remove(path: Place) -> None:
     with _reported(path):
-        if path.exists():
+        if isinstance(path, ObjectPath):
+            path.unlink()
+        elif path.exists():
             path.unlink(missing_ok=True)
             flush_folder(path.parent)
 
 
 @contextmanager
-def _reported(path: Path) -> Iterator[None]:
+def _reported(path: Place) -> Iterator[None]:
     """Errors of the operating system and of Arrow, as DataError that names the path."""
     try:
         yield

@@ -11,18 +11,22 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.errors import DataError
+from pipelines.objects import ObjectPath, Place, StoreError, insist, parquet_file, place
 from pipelines.report import Rejection
+from pipelines.uris import is_uri, matches
 
 SUFFIXES = (".parquet", ".pq", ".parq")
 _MAGIC = b"PAR1"
 _TAIL_BYTES = 8
+_REQUEST_BYTES = 2**16
+"""What is read at once from an object store, where a request takes longer than its bytes: most footers are shorter."""
 _COARSEST_CLOCK_NS = 2 * 10**9
 """FAT's: no file system's clock ticks more slowly."""
 
@@ -34,7 +38,7 @@ class UnreadableError(DataError):
 class InputFile(NamedTuple):
     """A file, and its posix path relative to the folder (or the glob's constant prefix) that it was found in."""
 
-    path: Path
+    path: Place
     relative: str
 
 
@@ -42,8 +46,8 @@ class InputFile(NamedTuple):
 class Part:
     """Consecutive row groups of one file, `first_group` to `last_group` inclusive.
 
-    `name` is the output's posix path relative to the output folder, `source` the absolute path of the file,
-    `first_row` the number of the part's first row in it (from 0).
+    `name` is the output's posix path relative to the output folder, `source` the absolute path, or the URI, of the
+    file, `first_row` the number of the part's first row in it (from 0).
 
     `fingerprint` is the SHA-256 over the range of row groups and the SHA-256 over the file's size, modification time
     (ns) and footer. The footer has the schema, and of every column chunk its place, sizes and (with most writers) its
@@ -69,13 +73,16 @@ class Plan(NamedTuple):
 def find_files(path: str) -> tuple[InputFile, ...]:
     """The input's files, sorted by relative path; none if nothing is there.
 
-    `path` is a file, a folder (searched recursively for `.parquet`, `.pq` and `.parq`) or a glob of either. Names that
-    begin with `_` or `.` are ignored, unless `path` itself says them. A folder that is linked to twice is read once.
+    `path` is a file, a folder (searched recursively for `.parquet`, `.pq` and `.parq`) or a glob of either, on a disk or in an
+    object store. Names that begin with `_` or `.` are ignored, unless `path` itself says them. A folder that is linked to
+    twice is read once.
 
     Raises:
-        DataError: the file or folder is there, but can't be read.
+        DataError: the file or folder is there, but can't be read; or there is no such bucket.
 
     """
+    if is_uri(path):
+        return tuple(sorted(_objects(place(path)), key=lambda file: file.relative))
     found: dict[Path, InputFile] = {}
     base, matches = _matches(path)
     for match in matches:
@@ -91,7 +98,7 @@ def plan(files: Sequence[InputFile], *, check_schema: Callable[[pa.Schema], None
     read, is a rejection (and its schema doesn't matter when it has no rows).
 
     Raises:
-        DataError: two files would be written to the same output.
+        DataError: two files would be written to the same output; `StoreError` when an object store can't be asked.
 
     """
     _check_names(files)
@@ -105,6 +112,8 @@ def plan(files: Sequence[InputFile], *, check_schema: Callable[[pa.Schema], None
             if rows:
                 _check_schema(file.path, metadata.schema.to_arrow_schema(), check_schema)
             parts += _cut(file, version, metadata, part_rows)
+        except StoreError:
+            raise
         except (DataError, pa.ArrowException, OSError) as error:
             rejections.append(Rejection(_printable(file.path), str(error), rows))
     return Plan(tuple(parts), tuple(rejections))
@@ -121,20 +130,26 @@ class Reader(threading.local):
 
         Raises:
             UnreadableError: the file is gone, damaged, or not the one that was planned.
+            StoreError: the object store that it is in can't be asked.
 
         """
         where = f"{part.source}, row groups {part.first_group} to {part.last_group}"
-        file, self._file = self._file, None  # whatever goes wrong, the next part opens its file anew
+        path = place(part.source)
         try:
-            if file is None or file.path != Path(part.source) or file.changed():
-                file = _OpenFile(Path(part.source))
-            table = file.read(part, columns)
-        except UnreadableError:
+            table = insist(path, lambda: self._table(path, part, columns))
+        except (UnreadableError, StoreError):
             raise
         except (pa.ArrowException, OSError) as error:
             raise UnreadableError(f"{where}: can't be read: {_cause(error)}; write the file again") from error
         if table.num_rows != part.rows:
             raise UnreadableError(f"{where}: {table.num_rows} rows instead of {part.rows}; write the file again")
+        return table
+
+    def _table(self, path: Place, part: Part, columns: Sequence[str]) -> pa.Table:
+        file, self._file = self._file, None  # whatever goes wrong, the next part opens its file anew
+        if file is None or file.path != path or file.changed():
+            file = _OpenFile(path)
+        table = file.read(part, columns)
         self._file = file
         return table
 
@@ -142,13 +157,15 @@ class Reader(threading.local):
 class _OpenFile:
     """One file, opened and identified. Closed when it is forgotten."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Place) -> None:
         self.path = path
         self._state = _state(path)
         self._young = self._was_changed_just_now()
         self._version = self._read_version()
-        # Not memory-mapped: a file that is cut short under a map kills the process with SIGBUS.
-        self._parquet = pq.ParquetFile(path, page_checksum_verification=True)
+        # Not memory-mapped: a file that is cut short under a map kills the process with SIGBUS. From a store, what lies near
+        # each other is fetched at once.
+        remote = not isinstance(path, Path)
+        self._parquet = pq.ParquetFile(parquet_file(path), page_checksum_verification=True, pre_buffer=remote)
         self._names = Counter(self._parquet.schema_arrow.names)
 
     def changed(self) -> bool:
@@ -181,13 +198,30 @@ class _OpenFile:
         return time.time_ns() - max(self._state[-2:]) < _COARSEST_CLOCK_NS
 
     def _read_version(self) -> str:
-        with self.path.open("rb") as file:
-            return _version(file, self.path)
+        return _identified(self.path)[0]
 
 
 def read(part: Part, columns: Sequence[str]) -> pa.Table:
     """One part's rows, by a reader of its own."""
     return Reader().read(part, columns)
+
+
+def _objects(path: Place) -> Iterator[InputFile]:
+    """As the three functions below, in an object store: one listing of all that begins like the path."""
+    assert isinstance(path, ObjectPath)  # the caller asked
+    steps = PurePosixPath(path.key).parts
+    constant = next((index for index, step in enumerate(steps) if glob.has_magic(step)), len(steps))
+    pattern = steps[constant:]
+    if not pattern and path.key and path.exists():
+        yield InputFile(path, path.name)
+        return
+    folder = ObjectPath(path.root, "/".join(steps[:constant]))
+    for file in folder.files():
+        relative = file.relative_to(folder)
+        below = range(len(relative.parts)) if file.suffix.lower() in SUFFIXES else ()
+        wanted = matches(relative.parts, pattern) or any(matches(relative.parts[:depth], pattern) for depth in below)
+        if wanted and not _hidden(relative):
+            yield InputFile(file, relative.as_posix())
 
 
 def _matches(path: str) -> tuple[Path, list[Path]]:
@@ -229,11 +263,11 @@ def _refuse(error: OSError) -> None:
     raise DataError(f"{error.filename}: can't be read: {error.strerror}; check its permissions") from error
 
 
-def _hidden(relative: Path) -> bool:
+def _hidden(relative: PurePath) -> bool:
     return any(part.startswith(("_", ".")) for part in relative.parts)
 
 
-def _check_schema(path: Path, schema: pa.Schema, check_schema: Callable[[pa.Schema], None]) -> None:
+def _check_schema(path: Place, schema: pa.Schema, check_schema: Callable[[pa.Schema], None]) -> None:
     try:
         check_schema(schema)
     except DataError as error:
@@ -241,7 +275,7 @@ def _check_schema(path: Path, schema: pa.Schema, check_schema: Callable[[pa.Sche
 
 
 def _check_names(files: Sequence[InputFile]) -> None:
-    seen: dict[str, Path] = {}
+    seen: dict[str, Place] = {}
     for file in files:
         stem = Path(file.relative).with_suffix("").as_posix()
         if stem in seen:
@@ -249,30 +283,44 @@ def _check_names(files: Sequence[InputFile]) -> None:
         seen[stem] = file.path
 
 
-def _footer(path: Path) -> tuple[str, Any]:
+def _footer(path: Place) -> tuple[str, Any]:
     """The file's version, and its metadata."""
     if not _printable(path).isprintable() or _printable(path) != str(path):
         raise UnreadableError(f"{_printable(path)!r}: a name that is not printable UTF-8 can't be recorded; rename the file")
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
+        if isinstance(path, Path) and not stat.S_ISREG(path.stat().st_mode):
             raise UnreadableError(f"{path}: is not a regular file")
-        with path.open("rb") as file:
-            version = _version(file, path)
-            return version, pq.ParquetFile(file).metadata
+        version, footer = insist(path, lambda: _identified(path))
+        return version, pq.read_metadata(pa.BufferReader(footer))
     except (pa.ArrowException, OSError) as error:
         raise UnreadableError(f"{_printable(path)}: can't be read as Parquet: {_cause(error)}") from error
 
 
-def _version(file: BinaryIO, path: Path) -> str:
-    """What tells the file's content from any other: the SHA-256 over its size, time and footer."""
-    state = os.fstat(file.fileno())
-    file.seek(max(0, state.st_size - _TAIL_BYTES))
-    tail = file.read(_TAIL_BYTES)
-    footer_bytes = int.from_bytes(tail[:4], "little") + _TAIL_BYTES
-    if tail[4:] != _MAGIC or footer_bytes > state.st_size:
-        raise UnreadableError(f"{_printable(path)}: is not Parquet, is encrypted, or was cut short ({state.st_size} bytes)")
-    file.seek(state.st_size - footer_bytes)
-    return hashlib.sha256(b"%d %d " % (state.st_size, state.st_mtime_ns) + file.read(footer_bytes)).hexdigest()
+def _identified(path: Place) -> tuple[str, bytes]:
+    """What tells the file's content from any other, the SHA-256 over its size, time and footer; and the footer."""
+    if isinstance(path, ObjectPath):
+        size, written_ns = path.state()
+        with path.open() as file:
+            footer = _read_footer(file, path, size, at_once=_REQUEST_BYTES)
+    else:
+        with path.open("rb") as file:
+            state = os.fstat(file.fileno())
+            size, written_ns = state.st_size, state.st_mtime_ns
+            footer = _read_footer(file, path, size, at_once=_TAIL_BYTES)
+    return hashlib.sha256(b"%d %d " % (size, written_ns) + footer).hexdigest(), footer
+
+
+def _read_footer(file: BinaryIO, path: Place, size: int, *, at_once: int) -> bytes:
+    """The file's last bytes, from its footer on. `at_once` of them are read before it is known how many that are."""
+    file.seek(max(0, size - at_once))
+    tail = file.read(at_once)
+    footer_bytes = int.from_bytes(tail[-_TAIL_BYTES:-4], "little") + _TAIL_BYTES
+    if tail[-4:] != _MAGIC or footer_bytes > size:
+        raise UnreadableError(f"{_printable(path)}: is not Parquet, is encrypted, or was cut short ({size} bytes)")
+    if footer_bytes > len(tail):
+        file.seek(size - footer_bytes)
+        tail = file.read(footer_bytes)
+    return tail[-footer_bytes:]
 
 
 def _cut(file: InputFile, version: str, metadata: Any, part_rows: int) -> Iterator[Part]:
@@ -298,8 +346,11 @@ def _fingerprint(version: str, groups: tuple[int, int]) -> str:
     return hashlib.sha256(b"%d %d " % groups + version.encode()).hexdigest()
 
 
-def _state(path: Path) -> tuple[int, ...]:
-    """What the operating system says of a file: another one, or a change, shows here. The last two are times, in ns."""
+def _state(path: Place) -> tuple[int, ...]:
+    """What the system (or the store) says of a file: another one, or a change, shows here. The last two are times, in ns."""
+    if isinstance(path, ObjectPath):
+        size, written_ns = path.state()
+        return size, written_ns, written_ns
     state = path.stat()
     return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns
 
@@ -310,5 +361,5 @@ def _cause(error: BaseException) -> str:
     return str(error).strip().split("\n")[0] or type(error).__name__
 
 
-def _printable(path: Path) -> str:
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+def _printable(path: Place) -> str:
+    return os.fsencode(str(path)).decode("utf-8", "backslashreplace")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from pathlib import Path
 from typing import Protocol
 
 from pipelines import sink
+from pipelines.objects import Place
 from pipelines.source import InputFile
 
 _PART = re.compile(r".+-\d+-\d+\.parquet")
@@ -19,19 +19,19 @@ class Sourced(Protocol):
 
     @property
     def source(self) -> str:
-        """Absolute path of its input file."""
+        """Absolute path, or URI, of its input file."""
 
 
 def superseded(
     files: Iterable[InputFile],
     *,
-    folder: Path,
+    folder: Place,
     current: AbstractSet[str],
     committed: Mapping[str, Sourced],
     rejected: AbstractSet[str],
     whole_drop: bool,
 ) -> set[str]:
-    """Absolute paths in the output `folder` to remove, once all the `current` outputs are committed.
+    """Absolute paths (or URIs) in the output `folder` to remove, once all the `current` outputs are committed.
 
     Of a file that was scored whole (or now has no rows): every other part, committed or left by a run that died
     before it could be. With `whole_drop` (the input's path has a date, so its files are all there is of that
@@ -44,13 +44,13 @@ def superseded(
         return source in complete or (whole_drop and not rejected and source not in found)
 
     known = {path for path, part in committed.items() if outdated(part.source)}
-    return {*known, *_on_disk(complete.values(), folder)} - current - found.keys()
+    return {*known, *_written(complete.values(), folder, current)} - current - found.keys()
 
 
-def _on_disk(files: Collection[InputFile], folder: Path) -> Iterator[str]:
-    """Outputs of these files that may never have been committed: named like a part, and saying so inside."""
+def _written(files: Collection[InputFile], folder: Place, current: AbstractSet[str]) -> Iterator[str]:
+    """Other outputs of these files, which may never have been committed: named like a part, and saying so inside."""
     sources = {str(file.path) for file in files}
     for parent in {(folder / file.relative).parent for file in files}:
-        for path in parent.glob("*.parquet") if parent.is_dir() else ():
-            if _PART.fullmatch(path.name) and sink.source_of(path) in sources:
+        for path in sink.files_in(parent):
+            if str(path) not in current and _PART.fullmatch(path.name) and sink.source_of(path) in sources:
                 yield str(path)

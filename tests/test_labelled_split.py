@@ -38,7 +38,7 @@ def days(files: tuple[Path, ...]) -> list[str]:
 
 
 def judged(found: Split) -> dict[str, list[str]]:
-    return {exam.holdout.name: days(tuple(file.path for day in exam.days for file in day)) for exam in found.exams}
+    return {exam.holdout.name: days(tuple(Path(str(file.path)) for day in exam.days for file in day)) for exam in found.exams}
 
 
 def back(*ages: int) -> list[str]:

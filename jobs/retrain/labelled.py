@@ -40,18 +40,23 @@ def split(spec: JobSpec, settings: RetrainSettings, logical_date: date) -> Split
     judged = {name: dict(list(days.items())[: settings.judge_days]) for name, days in by_day.items()}
     cut = min((day for days in judged.values() for day in days), default=None)
     exams = tuple(_exam(holdout, judged.get(holdout.name)) for holdout in spec.holdout)
-    shown = {file.path.resolve() for exam in exams for files in exam.days for file in files}
+    shown = {_path(file).resolve() for exam in exams for files in exam.days for file in files}
     learn = {
         name: tuple(
-            file.path
+            _path(file)
             for day, files in reversed(days.items())
             if cut is not None and day < cut
             for file in files
-            if file.path.resolve() not in shown
+            if _path(file).resolve() not in shown
         )
         for name, days in by_day.items()
     }
     return Split(learn, exams, cut)
+
+
+def _path(file: InputFile) -> Path:
+    assert isinstance(file.path, Path)  # a job with [retrain] has no URIs
+    return file.path
 
 
 def _days(holdout: HoldoutSettings, settings: RetrainSettings, logical_date: date) -> _Days:

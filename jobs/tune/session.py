@@ -16,9 +16,11 @@ from monitoring.resources import available_cores
 from pipelines.cancellation import Cancellation
 from pipelines.errors import DataError
 from pipelines.measuring import Comparison, Configuration, Rewriting, WholeParts
+from pipelines.objects import place
 from pipelines.rehearsal import Origin, Rehearsal, find_rows
 from pipelines.report import Stage
 from pipelines.survey import Survey
+from pipelines.uris import is_uri
 
 SCOUTING, ROUNDS, DUEL, WHOLE = 0.25, 0.4, 0.2, 0.15
 """How the time is shared out."""
@@ -42,7 +44,7 @@ def tune(
     """
     logical_date = request.logical_date or request.spec.logical_date(datetime.now(UTC))
     spec = request.spec.for_date(logical_date)
-    with scratch_beside(Path(spec.output.path)) as scratch:
+    with scratch_beside(place(spec.output.path)) as scratch:
         watch("finding rows", "")
         origin = find_rows(spec)
         watch("loading the model", "")
@@ -153,7 +155,7 @@ class _Session:
             return None, f"where the time of a whole part goes could not be measured: {error}"
 
     def _rewriting(self, whole: WholeParts | None) -> Rewriting | None:
-        if whole is None or whole.share(Stage.READ) < READING_MATTERS:
+        if whole is None or whole.share(Stage.READ) < READING_MATTERS or is_uri(self._origin.path):  # a disk is quicker anyway
             return None
         self._watch("reading the rows from a file written anew", "")
         try:
@@ -185,7 +187,7 @@ class _Session:
             notes.append(
                 f"{len(rejections)} of {len(self._origin.files)} files can't be used; the first: {rejections[0].error}"
             )
-        if not same_filesystem(self._scratch, Path(self._spec.output.path)):
+        if not same_filesystem(self._scratch, place(self._spec.output.path)):
             notes.append(f"what writing takes was measured in {self._scratch.parent}, which is not the output's filesystem")
         return notes
 

@@ -13,6 +13,7 @@ import psutil
 
 from jobs.environment import Environment
 from pipelines.errors import LedgerError
+from pipelines.objects import Place
 
 _NOTICEABLE = 0.1
 """Others that take more than this share of the cores we may use are worth a word."""
@@ -56,22 +57,26 @@ def disturbance(others: float, *, ours: int, machine: int) -> str | None:
 
 
 @contextmanager
-def scratch_beside(output: Path) -> Iterator[Path]:
+def scratch_beside(output: Place) -> Iterator[Path]:
     """A temporary folder on the filesystem of the output folder, which need not exist; elsewhere if nobody may write there.
 
     Where the system's own folder for temporary files is on the same filesystem, it is in that. Its name begins with a dot, so
     that whoever reads a data set around it passes over it.
     """
-    place = _existing(output.parent)  # in the folder itself a reader might find it
     usual = Path(tempfile.gettempdir())
+    # In the folder itself a reader might find it.
+    place = _existing(output.parent) if isinstance(output, Path) else usual
     beside = not same_filesystem(usual, place) and place.is_dir() and os.access(place, os.W_OK | os.X_OK)
     with tempfile.TemporaryDirectory(prefix=".batchgauge-tune-", dir=place if beside else usual) as folder:
         yield Path(folder)
 
 
-def same_filesystem(one: Path, other: Path) -> bool:
-    """Whether both lie on one filesystem; what doesn't exist lies where its nearest parent that does would have it."""
-    return _existing(one).stat().st_dev == _existing(other).stat().st_dev
+def same_filesystem(one: Path, other: Place) -> bool:
+    """Whether both lie on one filesystem; what doesn't exist lies where its nearest parent that does would have it.
+
+    An object store is no filesystem.
+    """
+    return isinstance(other, Path) and _existing(one).stat().st_dev == _existing(other).stat().st_dev
 
 
 def _existing(path: Path) -> Path:

@@ -148,7 +148,7 @@ def _until_gone(exchange: Exchange, data: bytes) -> None:
 def _request(connection: socket.socket) -> tuple[bytes, bytes]:
     """The request's head and its body, once both have come."""
     head, _, body = _received(connection).partition(b"\r\n\r\n")
-    length = re.search(rb"content-length: (\d+)", head.lower())
+    length = re.search(rb"\r\ncontent-length: (\d+)", head.lower())
     while length and len(body) < int(length[1]):
         body += _received(connection, until=b"")
     return head, body
