@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import monotonic
 
 import pytest
 
-_ROWS = pytest.StashKey[list[str]]()
+_ROW = "fault"
+"""What a row is called among the properties of a test, which reach the table from whichever process ran it."""
 
 
 @dataclass(slots=True)
@@ -16,18 +18,18 @@ class Tally:
 
     seed: int
     soak: bool
-    rows: list[str]
+    record: Callable[[str, object], None]
     began: float = field(default_factory=monotonic)
 
     def add(self, fault: str, *, tries: int, losses: int, measured: str = "") -> None:
         """Put a row into the table, with what was measured, if anything was."""
-        self.rows.append(f"{fault:<44} {tries:>7} {losses:>7} {monotonic() - self.began:>7.0f}  {measured}".rstrip())
+        row = f"{fault:<44} {tries:>7} {losses:>7} {monotonic() - self.began:>7.0f}  {measured}"
+        self.record(_ROW, row.rstrip())
 
 
 @pytest.fixture
-def tally(request: pytest.FixtureRequest) -> Tally:
-    config = request.config
-    return Tally(config.getoption("--seed"), config.getoption("--soak"), config.stash.setdefault(_ROWS, []))
+def tally(pytestconfig: pytest.Config, record_property: Callable[[str, object], None]) -> Tally:
+    return Tally(pytestconfig.getoption("--seed"), pytestconfig.getoption("--soak"), record_property)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -40,7 +42,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """The table."""
-    if rows := config.stash.get(_ROWS, []):
+    reports = [report for found in terminalreporter.stats.values() for report in found if getattr(report, "when", "") == "call"]
+    if rows := [row for report in reports for name, row in report.user_properties if name == _ROW]:
         terminalreporter.section(f"faults, seed {config.getoption('--seed')}")
         terminalreporter.write_line(f"{'fault':<44} {'tries':>7} {'losses':>7} {'seconds':>7}")
         for row in rows:
