@@ -19,6 +19,8 @@ CLASSES = (0, 1)
 
 _GROUP_ROWS = 131_072
 _LEAST_GROUPS = 8
+_LEAST_PARTS = 32
+"""So that workers, which take whole parts, end at about the same time."""
 _SIDE, _PATCH = 32, 8
 PIXELS = _SIDE * _SIDE
 
@@ -81,8 +83,8 @@ class Shape:
 
 
 USUAL = Shape()
-DEEP_MLP = Shape("MLP 32-1024-1024-2", model="wide_mlp", group_rows=8_192, rows_divisor=32)
-TRANSFORMER = Shape("transformer on patches", model="transformer", images=True, group_rows=512, rows_divisor=1_024)
+DEEP_MLP = Shape("MLP 32-1024-1024-2", model="wide_mlp", group_rows=4_096, rows_divisor=32)
+TRANSFORMER = Shape("transformer on patches", model="transformer", images=True, group_rows=128, rows_divisor=1_024)
 COMPUTE_BOUND = (DEEP_MLP, TRANSFORMER)
 ODD_SHAPES = (
     Shape("4 columns", model="mlp_of_4", columns=4, rows_divisor=2),
@@ -139,7 +141,7 @@ class Workload:
                 name=name,
                 model=self.shape.model,
                 features=features,
-                part_rows=part_rows or max(self.group_rows, min(_GROUP_ROWS, -(-self.rows // _LEAST_GROUPS))),
+                part_rows=part_rows or max(self.group_rows, min(_GROUP_ROWS, -(-self.rows // _LEAST_PARTS))),
                 device=device,
                 batch_rows=batch_rows or '"auto"',
                 keep_runs=keep_runs,

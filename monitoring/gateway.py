@@ -19,7 +19,7 @@ import httpx
 from monitoring import event_loop, grouping, names
 from monitoring.credentials import Credentials
 from monitoring.exposition import CONTENT_TYPE
-from pipelines.errors import PushError
+from pipelines.errors import PushError, printable
 
 __all__ = ["Credentials", "Gateway", "Group", "checked_url"]
 
@@ -179,8 +179,7 @@ class Gateway:
 
     def _refusal(self, answer: _Answer) -> str:
         """The gateway's own words, which are in the body only."""
-        words = " ".join(answer.body.decode(errors="replace").split())[:_QUOTED_CHARACTERS]
-        words = "".join(character if character.isprintable() else "�" for character in words)
+        words = printable(" ".join(answer.body.decode(errors="replace").split())[:_QUOTED_CHARACTERS])
         return self._credentials.hidden_in(f"HTTP {answer.status}" + (f": {words}" if words else ""))
 
     def _check_taken(self, answer: _Answer, what: str) -> None:

@@ -48,3 +48,8 @@ class PushError(BatchgaugeError):
     def __init__(self, message: str, *, permanent: bool) -> None:
         super().__init__(message)
         self.permanent = permanent
+
+
+def printable(words: str) -> str:
+    """Other people's words made fit for a line of a message: what isn't printable (controls, line breaks) becomes �."""
+    return "".join(character if character.isprintable() else "\ufffd" for character in words)

@@ -11,11 +11,13 @@ import torch
 from pipelines.report import BatchTrial
 
 SIZES = (256, 1024, 2048, 4096, 16_384)
-"""The sizes tried, in rows. Where not even the first keeps a limit on latency, smaller ones follow."""
+"""The sizes tried, in rows. Where the first is the best and slow, or above a limit on latency, smaller ones follow."""
 
 _LEAST_SECONDS, _MOST_SECONDS = 0.05, 0.5
 _SHARE = 0.1
 """Of the time that inferring all rows will take: more is not won back."""
+_SLOW_SECONDS = 0.01
+"""What a batch has worked on for so long may have left the caches, and what each batch costs beside it no longer counts."""
 WORTH_WHILE = 0.95
 """A larger batch must take less than this share of the time for each row: small ones take less memory."""
 
@@ -30,8 +32,9 @@ def measured(
 ) -> tuple[BatchTrial, ...]:
     """What a batch takes with the numbers of rows of `SIZES` up to `available`; at least one is tried.
 
-    Takes about `budget_seconds`: a size that would take longer is not tried. `clock` counts seconds. `limit_seconds` is
-    what a batch may take: the first that takes longer is the last, and where that is the smallest, smaller ones follow.
+    Takes about `budget_seconds`: a size that would take longer is not tried. A quarter of the smallest is tried where that is
+    the best and its batch takes long. `clock` counts seconds. `limit_seconds` is what a batch may take: the first that takes
+    longer is the last, and where that is the smallest, smaller ones follow.
     """
     sizes = [size for size in SIZES if size <= available] or [available]
     deadline = clock() + budget_seconds
@@ -47,6 +50,10 @@ def measured(
             break
         attempt(size, (deadline - clock()) / (len(sizes) - position))
     first = trials[0]
+    fewer = first.rows // 4
+    slow = first.seconds >= _SLOW_SECONDS and not _late(first.seconds, limit_seconds)
+    if slow and fastest(trials) == first.rows and fewer * _each(first) < deadline - clock():
+        attempt(fewer, deadline - clock())
     while limit_seconds is not None and _late(first.seconds, limit_seconds) and first.rows > 1:
         fitting = max(1, min(int(first.rows * limit_seconds / first.seconds), first.rows // 2))
         first = attempt(2 ** (fitting.bit_length() - 1), 0.0)

@@ -96,3 +96,13 @@ def test_above_the_limit_no_larger_size_is_tried() -> None:
     measured(machine.infer, available=100_000, clock=machine.clock, limit_seconds=0.005)
     assert set(machine.calls) == {256, 1_024}
     assert fastest([BatchTrial(256, 0.00256)], 0.005) == 256
+
+
+@pytest.mark.parametrize(("each", "expected"), [({64: 1e-4}, 64), ({64: 3e-4}, 256), ({}, 64)])
+def test_where_the_smallest_is_the_best_and_slow_a_quarter_of_it_is_tried(each: dict[int, float], expected: int) -> None:
+    """A transformer's batch of 256 has long left the caches; of two that are as fast it is the smaller, as ever."""
+    machine = Machine(0.0, dict.fromkeys(SIZES, 2e-4) | {64: 2e-4} | each)
+    found = measured(machine.infer, available=100_000, clock=machine.clock)
+    assert {trial.rows for trial in found} >= {64, 256}
+    assert fastest(found) == expected
+    assert machine.now < 0.6

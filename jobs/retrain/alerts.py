@@ -13,7 +13,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictStr, Val
 
 from jobs.report.words import name
 from monitoring.ledger import AlertId
-from pipelines.errors import BatchgaugeError
+from pipelines.errors import BatchgaugeError, printable
 
 MAX_BYTES = 1 << 20
 _MAX_ALERTS = 1_000
@@ -67,4 +67,4 @@ def parse(body: bytes) -> Message:
 
 def _place(location: tuple[int | str, ...]) -> str:
     """Where in the message: the sender has chosen the names of labels, so they are cut, and kept in a line."""
-    return name(".".join(map(str, location)) or "it")
+    return printable(name(".".join(map(str, location)) or "it"))
