@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import monotonic
 
@@ -18,23 +17,27 @@ class Tally:
 
     seed: int
     soak: bool
-    record: Callable[[str, object], None]
+    properties: list[tuple[str, object]]
     began: float = field(default_factory=monotonic)
 
     def add(self, fault: str, *, tries: int, losses: int, measured: str = "") -> None:
         """Put a row into the table, with what was measured, if anything was."""
         row = f"{fault:<44} {tries:>7} {losses:>7} {monotonic() - self.began:>7.0f}  {measured}"
-        self.record(_ROW, row.rstrip())
+        self.properties.append((_ROW, row.rstrip()))
 
 
 @pytest.fixture
-def tally(pytestconfig: pytest.Config, record_property: Callable[[str, object], None]) -> Tally:
-    return Tally(pytestconfig.getoption("--seed"), pytestconfig.getoption("--soak"), record_property)
+def tally(request: pytest.FixtureRequest) -> Tally:
+    config = request.config
+    return Tally(config.getoption("--seed"), config.getoption("--soak"), request.node.user_properties)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What takes long, or measures, is a part of the long form only."""
-    if not config.getoption("--soak"):
+    """What takes long, or measures, is a part of the long form only. A test has an hour there, if it doesn't say."""
+    if config.getoption("--soak"):
+        for item in items:
+            item.add_marker(pytest.mark.timeout(3600))
+    else:
         long = [item for item in items if item.get_closest_marker("soak")]
         items[:] = [item for item in items if item not in long]
         config.hook.pytest_deselected(items=long)
