@@ -33,7 +33,7 @@ def tally(request: pytest.FixtureRequest) -> Tally:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What takes long, or measures, is a part of the long form only. A test has an hour there, if it doesn't say."""
+    """What takes long, or measures, is a part of the long form only, where a test has an hour if it says nothing else."""
     if config.getoption("--soak"):
         for item in items:
             item.add_marker(pytest.mark.timeout(3600))
