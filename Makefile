@@ -7,6 +7,9 @@ BIN := $(HOME_DIR)/venv/bin
 TOOLS := $(HOME_DIR)/tools
 # Of Debian: the servers that `make test-next` tests with.
 SUITE ?= forky
+# Many tests wait for servers and processes: three at a time keep two cores busy. A file's tests stay together, as they
+# share what is dear to set up; files in order, as the longest tests are in the first ones. One after the other: TOGETHER=
+TOGETHER ?= --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-next soak audit check docs bench clean
 
@@ -14,11 +17,11 @@ demo: $(HOME_DIR)/.ready $(HOME_DIR)/.tools  ## set up, then run the two example
 	$(BIN)/python -m jobs.examples.demo
 
 test: $(HOME_DIR)/.ready $(HOME_DIR)/.tools $(HOME_DIR)/.browser $(HOME_DIR)/.postgresql  ## set up, then run the whole suite against real servers
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(TOGETHER)
 
 test-next: $(HOME_DIR)/.ready $(HOME_DIR)/.tools-$(SUITE) $(HOME_DIR)/.browser $(HOME_DIR)/.postgresql  ## the same suite against Debian's newer servers
 	$(TOOLS)-$(SUITE)/root/usr/bin/prometheus --version
-	BATCHGAUGE_TOOLS=$(CURDIR)/$(TOOLS)-$(SUITE) $(BIN)/python -m pytest
+	BATCHGAUGE_TOOLS=$(CURDIR)/$(TOOLS)-$(SUITE) $(BIN)/python -m pytest $(TOGETHER)
 
 SEED ?= 20261126
 

@@ -83,7 +83,7 @@ def main(workload: Workload, output: Path) -> float:
     cores = available_cores()
     ready = output.parent / f"{output.name} ready {os.getpid()}"
     ready.mkdir()
-    ray.init(num_cpus=cores, include_dashboard=False, log_to_driver=False)
+    ray.init("local", num_cpus=cores, include_dashboard=False, log_to_driver=False)
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.wait_for_min_actors_s = _START_SECONDS  # nothing is read before they are ready

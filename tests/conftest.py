@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -32,6 +33,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """How long the fault suite takes, and where its randomness begins."""
     parser.addoption("--soak", action="store_true", help="the long form of the fault suite: thousands of tries")
     parser.addoption("--seed", type=int, default=SEED, help=f"where the fault suite's randomness begins (default: {SEED})")
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: the collector need not look at it again and again."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def poll(condition: Callable[[], T], *, deadline_seconds: float = 30.0) -> T:
+def poll(condition: Callable[[], T], *, deadline_seconds: float = 60.0) -> T:
     """What `condition` returns once that is true. Fails when it isn't within the deadline."""
     end = time.monotonic() + deadline_seconds
     while not (result := condition()):

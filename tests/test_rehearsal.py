@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
+from statistics import fmean
+from time import perf_counter
 
 import pyarrow as pa
 import pytest
@@ -27,12 +30,15 @@ def job(tmp_path: Path) -> TinyJob:
     return job
 
 
-def rehearsal(job: TinyJob, *, cores: int = 2, cancellation: Cancellation | None = None) -> Rehearsal:
+def rehearsal(
+    job: TinyJob, *, cores: int = 2, cancellation: Cancellation | None = None, clock: Callable[[], float] = perf_counter
+) -> Rehearsal:
     spec = load(job.spec).for_date(date.fromisoformat(NIGHT))
     scratch = job.folder / "scratch"
     scratch.mkdir(exist_ok=True)
     cancellation = cancellation or Cancellation()
-    return Rehearsal(spec, find_rows(spec), folder=spec.folder, scratch=scratch, cores=cores, cancellation=cancellation)
+    rows = find_rows(spec)
+    return Rehearsal(spec, rows, folder=spec.folder, scratch=scratch, cores=cores, cancellation=cancellation, clock=clock)
 
 
 def test_it_begins_with_what_a_run_would_use_and_tries_what_the_data_allow(job: TinyJob) -> None:
@@ -160,13 +166,16 @@ def test_asked_to_stop_it_stops_before_the_next_batch(job: TinyJob) -> None:
 
 @pytest.mark.parametrize(("rows", "batches"), [(40, 3), (99, 2), (100, 1)])
 def test_what_is_left_over_of_a_part_is_a_batch_and_counts_as_one(job: TinyJob, rows: int, batches: int) -> None:
-    """Parts of 100 rows: a run that takes 20 ms a batch takes so many batches for each of them."""
-    job.slow_down(seconds_for_each_batch=0.02)
+    """Parts of 100 rows, by a clock that the model moves on, a second a batch: a run takes so many for each of them."""
+    (job.folder / "tiny.py").write_text(COUNTING)
     job.write_input(NIGHT, 300)
-    for seconds in (0.0, 0.3):
-        trial = rehearsal(job).trial(Configuration("cpu", rows, 1, 1), seconds)
-        assert trial.rows_per_second == pytest.approx(100 / 0.02 / batches, rel=0.2)
-        assert trial.infer_seconds / trial.rows == pytest.approx(0.02 * batches / 100, rel=0.2)
+    for seconds in (0.0, 15.0):
+        trial = rehearsal(job, clock=lambda: float(inferred(job))).trial(Configuration("cpu", rows, 1, 1), seconds)
+        assert trial.rows_per_second == pytest.approx(100 / batches)
+        left_over = 100 % rows
+        full = (trial.rows - left_over * len(trial.latencies)) // (rows - left_over)
+        of_a_part = 100 // rows * fmean(trial.latencies[:full]) + (fmean(trial.latencies[full:]) if left_over else 0.0)
+        assert trial.infer_seconds / trial.rows == pytest.approx(of_a_part / 100)
 
 
 def test_a_slow_batch_is_warmed_up_for_once(job: TinyJob) -> None:
@@ -177,8 +186,14 @@ def test_a_slow_batch_is_warmed_up_for_once(job: TinyJob) -> None:
     counts = []
     for _ in range(3):
         found.trial(one, 0.001)
-        counts.append(len((job.folder / "batches").read_text()))
+        counts.append(inferred(job))
     assert counts == [2, 3, 4]
+
+
+def inferred(job: TinyJob) -> int:
+    """How many batches its `COUNTING` model has seen."""
+    file = job.folder / "batches"
+    return len(file.read_text()) if file.exists() else 0
 
 
 COUNTING = """
@@ -190,7 +205,7 @@ import torch
 
 class Counting(torch.nn.Linear):
     def forward(self, x):
-        time.sleep(0.05)
+        time.sleep(0.005)
         with (Path(__file__).parent / "batches").open("a") as file:
             file.write(".")
         return super().forward(x)

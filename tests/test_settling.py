@@ -27,10 +27,11 @@ from tests.tiny_job import TinyJob
 NIGHT = "2026-11-20"
 MILLION = 10**6
 
-# Threads in a kernel help it, workers don't: they stand in each other's way.
+# Threads in a kernel help it, workers don't: they stand in each other's way. By a clock of its own, which is a file's size;
+# two threads are worth more there than two workers that never met.
 ONE_AT_A_TIME = """
 import threading
-import time
+from pathlib import Path
 
 import torch
 
@@ -39,8 +40,8 @@ ALONE = threading.Lock()
 
 class OneAtATime(torch.nn.Linear):
     def forward(self, x):
-        with ALONE:
-            time.sleep(len(x) * 1e-5 / torch.get_num_threads())
+        with ALONE, (Path(__file__).parent / "clock").open("a") as clock:
+            clock.write("." * (len(x) // torch.get_num_threads() ** 3))
         return super().forward(x)
 
 
@@ -168,10 +169,11 @@ def test_a_short_run_does_not_try_workers(job: TinyJob) -> None:
     assert settled(job, question(rows=2_000, cores=3, workers=1))[1].workers == 1
 
 
-def test_workers_are_found_by_trying(job: TinyJob) -> None:
+def test_workers_are_found_by_trying(job: TinyJob, monkeypatch: pytest.MonkeyPatch) -> None:
     """Here threads inside the kernel are worth more than workers beside each other."""
     (job.folder / "tiny.py").write_text(ONE_AT_A_TIME)
-    _, found = settled(job, question())
+    monkeypatch.setattr("pipelines.settling.perf_counter", lambda: 1e-5 * (job.folder / "clock").stat().st_size)
+    _, found = settled(job, question(rows=100_000 * MILLION))
     chosen, other = found.workers_trials
     assert (chosen.workers, chosen.kernel_threads, found.workers) == (1, 2, 1)
     assert (other.workers, other.kernel_threads) == (2, 1)

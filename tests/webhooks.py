@@ -83,7 +83,7 @@ class Webhooks(_Receiver):
 
 
 class Mailbox(_Receiver):
-    """An SMTP server that keeps every mail in `mails`. No TLS, no password."""
+    """An SMTP server that keeps every whole mail in `mails`. No TLS, no password."""
 
     def __init__(self) -> None:
         self.mails: list[EmailMessage] = []
@@ -99,8 +99,14 @@ class Mailbox(_Receiver):
                     self._say("221 bye" if command == b"QUIT" else "250 mailbox")
 
             def _mail(self) -> bytes:
-                lines = iter(self.rfile.readline, b".\r\n")
+                lines = iter(self._line, b".\r\n")
                 return b"".join(line[1:] if line.startswith(b"..") else line for line in lines)
+
+            def _line(self) -> bytes:
+                """The mail's next one. An Alertmanager that is ended in the middle of a mail sends no more."""
+                if not (line := self.rfile.readline()):
+                    raise ConnectionError("the mail was cut short")
+                return line
 
             def _say(self, line: str) -> None:
                 self.wfile.write(f"{line}\r\n".encode())

@@ -7,7 +7,8 @@ from time import monotonic
 
 import pytest
 
-_ROWS = pytest.StashKey[list[str]]()
+_ROW = "fault"
+"""What a row is called among the properties of a test, which reach the table from whichever process ran it."""
 
 
 @dataclass(slots=True)
@@ -16,23 +17,27 @@ class Tally:
 
     seed: int
     soak: bool
-    rows: list[str]
+    properties: list[tuple[str, object]]
     began: float = field(default_factory=monotonic)
 
     def add(self, fault: str, *, tries: int, losses: int, measured: str = "") -> None:
         """Put a row into the table, with what was measured, if anything was."""
-        self.rows.append(f"{fault:<44} {tries:>7} {losses:>7} {monotonic() - self.began:>7.0f}  {measured}".rstrip())
+        row = f"{fault:<44} {tries:>7} {losses:>7} {monotonic() - self.began:>7.0f}  {measured}"
+        self.properties.append((_ROW, row.rstrip()))
 
 
 @pytest.fixture
 def tally(request: pytest.FixtureRequest) -> Tally:
     config = request.config
-    return Tally(config.getoption("--seed"), config.getoption("--soak"), config.stash.setdefault(_ROWS, []))
+    return Tally(config.getoption("--seed"), config.getoption("--soak"), request.node.user_properties)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What takes long, or measures, is a part of the long form only."""
-    if not config.getoption("--soak"):
+    """What takes long, or measures, is a part of the long form only, where a test has an hour if it says nothing else."""
+    if config.getoption("--soak"):
+        for item in items:
+            item.add_marker(pytest.mark.timeout(3600))
+    else:
         long = [item for item in items if item.get_closest_marker("soak")]
         items[:] = [item for item in items if item not in long]
         config.hook.pytest_deselected(items=long)
@@ -40,7 +45,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """The table."""
-    if rows := config.stash.get(_ROWS, []):
+    reports = [report for found in terminalreporter.stats.values() for report in found if getattr(report, "when", "") == "call"]
+    if rows := [row for report in reports for name, row in report.user_properties if name == _ROW]:
         terminalreporter.section(f"faults, seed {config.getoption('--seed')}")
         terminalreporter.write_line(f"{'fault':<44} {'tries':>7} {'losses':>7} {'seconds':>7}")
         for row in rows:

@@ -1,7 +1,7 @@
 """Nights of the tiny job in children that can be killed, and what must be true of one once its next run has ended.
 
 The parent must have no kernel run and no thread of its own started: only then can it be forked safely, and a child
-then starts in milliseconds.
+then starts in milliseconds. What a night imports as it goes is imported here, so that not every child does it again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.dataset
 import pyarrow.parquet as pq
+import sqlalchemy.dialects.sqlite  # noqa: F401  the ledger's
 
 from jobs.environment import Environment
 from jobs.progress import Silent

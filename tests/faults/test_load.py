@@ -102,10 +102,14 @@ def test_a_scheduler_with_two_hundred_jobs_for_a_week(tmp_path: Path, tally: Tal
 
 
 def assert_flat(samples: list[Sample], *, memory: float) -> None:
-    """Within a share of what is held for memory, a few for what is counted, a tenth for the ledger's files."""
-    grown, first = growth(samples), samples[0]
+    """Within a share of what is held for memory, a few for what is counted, a tenth for the ledger's files.
+
+    How many descriptors are open depends on how many push at this moment: it is their highest number that must not rise.
+    """
+    grown, first, half = growth(samples), samples[0], len(samples) // 2
+    early, late = (max(sample.descriptors for sample in part) for part in (samples[:half], samples[half:]))
     assert grown["memory"] <= memory * max(first.memory, samples[-1].memory), told(samples)
-    assert grown["descriptors"] <= 2 + first.descriptors // 10, told(samples)
+    assert late <= early + 2 + first.descriptors // 10, told(samples)
     assert grown["threads"] <= 2 + first.threads // 10, told(samples)
     assert grown["ledger"] <= 0.1 * max(sample.ledger for sample in samples), told(samples)
 

@@ -219,7 +219,7 @@ class CommandLines:
         self._thread.join()
 
     def _watch(self) -> None:
-        while not self._over.wait(0.005):
+        while not self._over.wait(0.02):
             for process in (self._process, *self._children()):
                 try:
                     line = " ".join(process.cmdline())
