@@ -21,7 +21,7 @@ from monitoring.metrics_reference import markdown as metrics_markdown
 
 README = Path(__file__).parent.parent / "README.md"
 ALERTS = README.parent / "monitoring" / "prometheus" / "rules" / "alerts.yml"
-SECTIONS = ("job", "model", "input", "output", "batch", "holdout", "thresholds", "retrain", "push")
+SECTIONS = ("job", "model", "input", "output", "batch", "engine", "holdout", "thresholds", "retrain", "push")
 
 
 def job_file_markdown() -> str:

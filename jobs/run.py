@@ -119,7 +119,7 @@ def _attempt(
         Outcome.FAILED if reason else _outcome(pipeline),
         reason=reason,
         elapsed_seconds=elapsed_seconds,
-        resources=meter.stop(accelerator_memory_peak_bytes=pipeline.accelerator_memory_peak_bytes),
+        resources=meter.stop(accelerator_memory_peak_bytes=pipeline.accelerator_memory_peak_bytes, others=pipeline.expense),
         warnings=(
             *lost,
             *pipeline.warnings,

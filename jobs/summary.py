@@ -85,6 +85,8 @@ def _figures(report: RunReport) -> Table:
     if report.throughput_rows_per_second is not None:
         using = f"batches of {report.batch_rows:,}, {report.workers} worker{'s' if report.workers != 1 else ''}"
         table.add_row("throughput", f"{report.throughput_rows_per_second:,.0f} rows/s ({using})")
+    if report.hosts:
+        table.add_row("hosts", Text(", ".join(report.hosts)))
     if report.latency_quantiles:
         quantiles = ", ".join(f"{name} {seconds(report.latency_quantiles[q])}" for name, q in _QUANTILES)
         table.add_row("batch latency", f"{quantiles} over {report.batches:,} batches")

@@ -12,28 +12,48 @@ from functools import cache
 from importlib.metadata import version
 from math import ceil
 from pathlib import Path
+from typing import Protocol
 
 from pipelines.report import ResourceReport
 
 _CGROUPS = Path("/sys/fs/cgroup")
 
 
+class OtherProcesses(Protocol):
+    """Processes beside this one: CPU seconds of all, the CPUs that they had, and the largest one's peak of resident bytes."""
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Of all of them."""
+
+    @property
+    def cpus(self) -> float:
+        """Of all of them."""
+
+    @property
+    def max_resident_memory_bytes(self) -> int:
+        """Of the largest."""
+
+
 class ResourceMeter:
-    """Measures this process (all its threads, no children) from construction to `stop`."""
+    """Measures this process (all its threads, no children) from construction to `stop`, with what is said of others."""
 
     def __init__(self) -> None:
         self._cores = _cores()
         self._began = time.monotonic()
         self._cpu_seconds = time.process_time()
 
-    def stop(self, *, accelerator_memory_peak_bytes: int | None = None) -> ResourceReport:
-        """CPU seconds ÷ (elapsed × cores available), and peak resident bytes since the process started."""
+    def stop(self, *, accelerator_memory_peak_bytes: int | None = None, others: OtherProcesses | None = None) -> ResourceReport:
+        """CPU seconds ÷ (elapsed × cores available), and peak resident bytes since the process started.
+
+        With `others`, which do the work: their CPU seconds are added, the cores are theirs, and the peak is the largest one's.
+        """
         elapsed_seconds = time.monotonic() - self._began
-        cpu_seconds = time.process_time() - self._cpu_seconds
-        available_seconds = elapsed_seconds * self._cores
+        cpu_seconds = time.process_time() - self._cpu_seconds + (others.cpu_seconds if others else 0.0)
+        available_seconds = elapsed_seconds * (others.cpus if others else self._cores)
         return ResourceReport(
             cpu_usage_ratio=cpu_seconds / available_seconds if available_seconds > 0 else None,
-            max_resident_memory_bytes=_peak_resident_bytes(),
+            max_resident_memory_bytes=max(_peak_resident_bytes(), others.max_resident_memory_bytes if others else 0),
             accelerator_memory_peak_bytes=accelerator_memory_peak_bytes,
         )
 

@@ -37,6 +37,11 @@ class Cancellation:
         """Whether no new part may be taken."""
         return self._requested.is_set()
 
+    @property
+    def grace_seconds(self) -> float:
+        """How long parts in hand may still take; infinite while nobody has asked to stop."""
+        return max(0.0, self._drop_at - self._clock())
+
     def stop_if_requested(self) -> None:
         """Raise `Cancelled` once it is requested: between two pieces of work, when no part is in hand."""
         if self._requested.is_set():

@@ -136,7 +136,7 @@ def trial(
     """
     crew = Crew(spans, workers, seconds, cancellation, clock, warm=warm)
     engine = LocalEngine(workers, kernel_threads)
-    trials = tuple(chain.from_iterable(engine.map(crew.work, range(workers), cancellation)))
+    trials = tuple(chain.from_iterable(engine.map(lambda number, _: crew.work(number), range(workers), cancellation)))
     cancellation.stop_if_requested()
     return _together(trials)
 

@@ -5,6 +5,7 @@
     ├── DataError     input, output or labels are missing, unreadable, unwritable or of the wrong shape
     ├── ModelError    the model can't be loaded, or its output doesn't fit the task
     │   └── OutOfMemoryError   a batch doesn't fit into memory; a smaller one may
+    ├── EngineError   the machines that work on parts can't be had, were lost, or don't see the same files
     ├── LedgerError   the ledger can't be opened, read or written
     └── PushError     the gateway (or the textfile folder) didn't take the state
 
@@ -32,6 +33,10 @@ class ModelError(BatchgaugeError):
 
 class OutOfMemoryError(ModelError):
     """A batch doesn't fit into memory, of the host or of the accelerator; a smaller one may."""
+
+
+class EngineError(BatchgaugeError):
+    """The machines that work on parts can't be had, were lost, or don't see the same files."""
 
 
 class LedgerError(BatchgaugeError):

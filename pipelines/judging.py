@@ -3,20 +3,45 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from time import monotonic, time
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipelines import source
 from pipelines.cancellation import Cancellation
-from pipelines.engines import Engine
 from pipelines.errors import DataError
 from pipelines.holdout import HoldoutCounter, HoldoutCounts
 from pipelines.report import HoldoutReport, Stage
 from pipelines.scoring import Scorer
 from pipelines.settings import HoldoutSettings, PipelineSettings
 from pipelines.source import InputFile, Part, Plan
+
+
+class Counted(NamedTuple):
+    """One part, judged: what was counted, rows that could not be judged by reason, and the seconds that it took."""
+
+    counts: HoldoutCounts
+    rejected: Mapping[str, int]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Counting:
+    """What is done with a part of a holdout, wherever there is a scorer; it may be sent there."""
+
+    counter: HoldoutCounter
+
+    def __call__(self, scorer: Scorer, part: Part, cancellation: Cancellation) -> Counted:
+        """Raises as `Scorer.predict`."""
+        began = monotonic()
+        scored = scorer.predict(part, self.counter.columns(), cancellation)
+        return Counted(self.counter.count(scored.table, scored.predicted), scored.rejected, monotonic() - began)
+
+
+Count = Callable[[Counting, Sequence[Part]], Iterator[Sequence[Counted]]]
+"""Has the parts counted, by several workers at once."""
 
 
 class Judge:
@@ -27,13 +52,10 @@ class Judge:
 
     """
 
-    def __init__(
-        self, settings: HoldoutSettings, pipeline: PipelineSettings, scorer: Scorer, cancellation: Cancellation
-    ) -> None:
+    def __init__(self, settings: HoldoutSettings, pipeline: PipelineSettings, scorer: Scorer) -> None:
         self._settings = settings
         self._pipeline = pipeline
         self._scorer = scorer
-        self._cancellation = cancellation
         self._files = _files(settings)
 
     def parts_to_warm_up_on(self) -> tuple[Part, ...]:
@@ -54,21 +76,15 @@ class Judge:
         return plan
 
     def report(
-        self, plan: Plan, engine: Engine, *, started: float, spent: Callable[[Mapping[Stage, float]], None]
+        self, plan: Plan, count: Count, *, started: float, spent: Callable[[Mapping[Stage, float]], None]
     ) -> HoldoutReport:
         """Judge the parts. `started` is when that began, by the monotonic clock; `spent` hears what each part took.
 
         Raises `DataError` when no row could be judged, `ModelError`, and `Cancelled`.
         """
         counter = self._counter()
-
-        def count(part: Part) -> tuple[HoldoutCounts, Mapping[str, int], float]:
-            began = monotonic()
-            scored = self._scorer.predict(part, counter.columns(), self._cancellation)
-            return counter.count(scored.table, scored.predicted), scored.rejected, monotonic() - began
-
         counts, rejected = HoldoutCounts.empty(), Counter[str]()
-        for counted, lost, seconds in chain.from_iterable(engine.map(count, plan.parts, self._cancellation)):
+        for counted, lost, seconds in chain.from_iterable(count(Counting(counter), plan.parts)):
             counts += counted
             rejected.update(lost)
             spent({Stage.EVALUATE: seconds})

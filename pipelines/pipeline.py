@@ -13,8 +13,6 @@ from typing import Protocol
 
 from pipelines import sink, source
 from pipelines.cancellation import Cancellation
-from pipelines.engines import Engine
-from pipelines.engines.local import local_engine
 from pipelines.errors import DataError, ModelError
 from pipelines.judging import Judge
 from pipelines.objects import Place, place
@@ -30,7 +28,8 @@ from pipelines.report import (
 )
 from pipelines.scoring import Scorer
 from pipelines.settings import HoldoutSettings, PipelineSettings
-from pipelines.settling import Question, settle
+from pipelines.settling import Question
+from pipelines.site import Expense, Site, site
 from pipelines.source import Part, Plan
 from pipelines.superseded import superseded
 from pipelines.tally import Tally
@@ -119,47 +118,59 @@ class Pipeline:
         self.parts_skipped = 0
         self.scoring_seconds = 0.0
         self.holdouts: list[HoldoutReport] = []
-        self._scorer: Scorer | None = None
+        self._site: Site | None = None
         self._warm = False
 
     def execute(self) -> None:
-        """Do all of it. Raises `DataError`, `ModelError`, `SpecError`, or `Cancelled`."""
+        """Do all of it. Raises `DataError`, `ModelError`, `SpecError`, `EngineError`, or `Cancelled`."""
         files = self._find()
         self._observer.phase("loading the model")
-        scorer = self._load()
+        with site(self._settings, self._folder, cores=self._cores, cancellation=self._cancellation) as found:
+            self._site = found
+            self._execute(found, files)
+
+    def _execute(self, at: Site, files: tuple[source.InputFile, ...]) -> None:
+        scorer = at.scorer
+        self._journal.loaded(scorer.model)
         self._observer.phase("planning")
         plan = source.plan(files, check_schema=scorer.check_schema, part_rows=self._settings.input.part_rows)
         self._account(plan, files=len(files))
         todo = self._todo(plan, scorer.fingerprint)
         self._cancellation.stop_if_requested()
         self._observer.phase("warming up")
-        self._warm_up(scorer, todo or plan.parts)
-        self._score(scorer, todo)
+        self._warm_up(at, todo or plan.parts)
+        self._score(at, todo)
         self._remove_superseded(files, plan)
         self._nothing_scored(plan)
         for settings in self._settings.holdout:
             self._cancellation.stop_if_requested()
             self._observer.phase(f"evaluating {settings.name}")
-            self.holdouts.append(self._evaluate(scorer, settings))
+            self.holdouts.append(self._evaluate(at, settings))
 
     @property
     def accelerator_memory_peak_bytes(self) -> int | None:
-        """The most memory allocated on the accelerator so far; None without one."""
-        return self._scorer.accelerator_memory_peak_bytes() if self._scorer else None
+        """The most memory allocated on an accelerator so far, by one process; None without one."""
+        return self._site.condition.accelerator_memory_peak_bytes if self._site else None
+
+    @property
+    def expense(self) -> Expense | None:
+        """What other processes have cost; None where this one works alone."""
+        return self._site.expense if self._site else None
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What did not go as the job asked, though nothing was lost by it."""
-        return self._scorer.warnings if self._scorer else ()
+        return self._site.condition.warnings if self._site else ()
 
     def filled_in(self, report: RunReport) -> RunReport:
         """The report with all that this pipeline knows put into it."""
-        tally = self.tally
+        tally, condition = self.tally, self._site.condition if self._site else None
         return replace(
             report,
-            model=self._scorer.model if self._scorer else None,
-            batch_rows=self._scorer.batch_rows if self._scorer and tally.latencies else None,
+            model=condition.model if condition else None,
+            batch_rows=condition.batch_rows if condition and tally.latencies else None,
             workers=self.workers,
+            hosts=self._site.hosts if self._site else (),
             tuning=self.tuning,
             parts_planned=self.parts_planned,
             parts_done=tally.parts_done,
@@ -181,13 +192,6 @@ class Pipeline:
         if not files and settings.empty == "fail":
             raise DataError(f"input.path {settings.path}: no Parquet files; is the drop late, or the path wrong?{_EMPTY}")
         return files
-
-    def _load(self) -> Scorer:
-        settings = self._settings
-        scorer = Scorer(settings.model, settings.input, settings.output, settings.batch, self._folder)
-        self._scorer = scorer
-        self._journal.loaded(scorer.model)
-        return scorer
 
     def _account(self, plan: Plan, *, files: int) -> None:
         for rejection in plan.rejections:
@@ -238,38 +242,30 @@ class Pipeline:
     def _output(self, name: str) -> Place:
         return self._output_folder / name
 
-    def _warm_up(self, scorer: Scorer, parts: tuple[Part, ...]) -> None:
+    def _warm_up(self, at: Site, parts: tuple[Part, ...]) -> None:
         asked = Question(
             self._settings.batch,
             parts=len(parts),
             rows=sum(part.rows for part in parts),
             cores=self._cores,
             limit_seconds=self._latency_limit_seconds,
+            elsewhere=at.elsewhere,
         )
-        key = asked.key(scorer)
+        key = asked.key(at.scorer)
         known = self._journal.tuning(key) if asked.settings.open else None
         for part in parts:
             try:
-                found = settle(scorer, part, asked, known, self._cancellation)
-                if asked.settings.open:
-                    self.tuning = found
-                # Not before it is known with how many threads kernels will run: torch compiles for a number of them.
-                scorer.compile_if_faster(part, self._cancellation, kernel_threads=self._engine(len(parts)).threads_per_worker)
+                found = at.settle(part, asked, known)
             except DataError:
                 continue  # scoring it will say so, with its rows counted
             self._warm = True
-            if asked.settings.open and found is not known:
-                self._journal.keep_tuning(key, found)
+            if asked.settings.open:
+                self.tuning = found
+                if found is not known:
+                    self._journal.keep_tuning(key, found)
             return
 
-    def _engine(self, parts: int) -> Engine:
-        device = "cpu" if self._scorer is None else self._scorer.model.device
-        workers = self._settings.batch.workers
-        if workers == "auto" and self.tuning is not None:
-            workers = self.tuning.workers
-        return local_engine(workers, device=device, cores=self._cores, parts=parts)
-
-    def _score(self, scorer: Scorer, todo: tuple[Part, ...]) -> None:
+    def _score(self, at: Site, todo: tuple[Part, ...]) -> None:
         self._observer.phase("scoring")
         sink.remove_leftovers(self._output_folder)
         if not todo:
@@ -277,11 +273,11 @@ class Pipeline:
         # What is about to be replaced is forgotten first: should this run die between a rename and its commit, the
         # ledger must not vouch for the file with what was there before.
         self._journal.drop([str(self._output(part.name)) for part in todo])
-        engine = self._engine(len(todo))
-        self.workers = engine.workers
+        scored = at.map(Scorer.score, todo)
+        self.workers = at.workers
         started = monotonic()
         try:
-            for reports in engine.map(lambda part: scorer.score(part, self._cancellation), todo, self._cancellation):
+            for reports in scored:
                 self._journal.add(reports)
                 for report in reports:
                     self.tally.add(report)
@@ -309,14 +305,13 @@ class Pipeline:
         if unreadable and plan.parts and not self.tally.parts_done and not self.parts_skipped:
             raise DataError(f"no part of the input can be read; the first: {unreadable[0].error}")
 
-    def _evaluate(self, scorer: Scorer, settings: HoldoutSettings) -> HoldoutReport:
+    def _evaluate(self, at: Site, settings: HoldoutSettings) -> HoldoutReport:
         started = monotonic()
         try:
-            judge = Judge(settings, self._settings, scorer, self._cancellation)
+            judge = Judge(settings, self._settings, at.scorer)
             if not self._warm:  # there was no input to warm up on
-                self._warm_up(scorer, judge.parts_to_warm_up_on())
-            plan = judge.plan()
-            return judge.report(plan, self._engine(len(plan.parts)), started=started, spent=self.tally.add_seconds)
+                self._warm_up(at, judge.parts_to_warm_up_on())
+            return judge.report(judge.plan(), at.map, started=started, spent=self.tally.add_seconds)
         except (DataError, ModelError) as error:
             # The predictions are out: a holdout that can't be judged must not take them back.
             message = f"holdout {settings.name!r}: {error}"

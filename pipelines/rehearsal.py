@@ -170,7 +170,7 @@ class Rehearsal:
         while not passes or (len(passes) < _MOST_PASSES and self._clock() + passes[-1].elapsed_seconds <= until):
             began = self._clock()
             parts = self._parts[: configuration.workers]
-            scored = engine.map(lambda part: scorer.score(part, self._cancellation), parts, self._cancellation)
+            scored = engine.map(scorer.score, parts, self._cancellation)
             reports = tuple(chain.from_iterable(scored))
             self._cancellation.stop_if_requested()
             passes.append(_whole(reports, configuration.workers, self._clock() - began))

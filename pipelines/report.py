@@ -268,7 +268,8 @@ class RunReport:
     never negative. `parts_skipped` were already committed with the same input and model. `latency_quantiles` maps
     0.5, 0.95, 0.99 and 1.0 to exact batch latencies (empty without batches). `batch_rows` is what was used in the end, None
     when nothing was scored; `tuning` says how it, and `workers`, came about, where the job leaves them to be measured.
-    `batches_out_of_memory` counts batches that didn't fit into memory, whose rows were inferred in smaller ones.
+    `batches_out_of_memory` counts batches that didn't fit into memory, whose rows were inferred in smaller ones. `hosts` are
+    where workers were, sorted, when they were other processes than the run's: `host` is the run's.
     """
 
     run_id: str
@@ -300,6 +301,7 @@ class RunReport:
     holdouts: tuple[HoldoutReport, ...] = ()
     resources: ResourceReport = field(default_factory=ResourceReport)
     warnings: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
 
     @property
     def latency_seconds(self) -> float | None:

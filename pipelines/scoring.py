@@ -89,6 +89,7 @@ class Scorer:
         self._float = np.float64 if input_settings.dtype == "float64" else np.float32
         self._batch_rows: int = _DEFAULT_BATCH_ROWS if batch_settings.rows == "auto" else batch_settings.rows
         self._fitting = Fitting()
+        self.warm = False
         self.fingerprint = _fingerprint(self._model.fingerprint, model_settings, input_settings, output_settings)
 
     @property
@@ -121,6 +122,16 @@ class Scorer:
         if not self._width:
             raise ModelError("the number of classes is not known before the first batch: give 'classes'")
         return class_names(self._settings, self._width)
+
+    @property
+    def width(self) -> int:
+        """How many classes the model tells apart; 0 while neither the job nor a batch has said so."""
+        return self._width
+
+    def take_over(self, columns: tuple[str, ...], width: int) -> None:
+        """Know what the same scorer has found out elsewhere: the feature columns, and how many classes there are."""
+        self._columns = columns
+        self._width = width or self._width
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -181,6 +192,7 @@ class Scorer:
                 tried = min(self.batch_rows, len(table))
                 raise DataError(f"{part.source}: none of its first {tried} rows is valid; check the feature columns")
             warm = infer(self.batch_rows)
+            self.warm = True
             trial = BatchTrial(min(self.batch_rows, len(table)), warm.prepare_seconds + warm.latency_seconds)
             if asked != "auto" or batch_rows is not None:
                 return (trial,)
@@ -220,6 +232,14 @@ class Scorer:
         """
         inputs = self._features.inputs(self._reader.read(part, self._columns))
         return lambda first, last: self._collect(self._submit(inputs, first, last))
+
+    def can_read(self, part: Part) -> bool:
+        """Whether the part's features can be read here and now."""
+        try:
+            self._reader.read(part, self._columns)
+        except UnreadableError:
+            return False
+        return True
 
     def score(self, part: Part, cancellation: Cancellation) -> PartReport:
         """Score one part and put its predictions (and rejects) in the output folder.

@@ -207,7 +207,8 @@ class BatchSettings(Settings):
     workers: Annotated[int, Field(gt=0, le=1024)] | Auto = Field(
         "auto",
         description="Parts worked on at once, or `auto`: one for each core (one for an accelerator), unless sharing out the "
-        "cores in another way was surely faster when it was measured, at the start of a run of some seconds; kept like `rows`.",
+        "cores in another way was surely faster when it was measured, at the start of a run of some seconds; kept like `rows`. "
+        "On Ray: actors; `auto` is as many as the cluster's CPUs and accelerators allow.",
     )
     keep_runs: int = Field(
         60, ge=0, description="Per-batch records are kept for this many runs (Parquet, beside the ledger); 0 keeps none."
@@ -217,6 +218,37 @@ class BatchSettings(Settings):
     def open(self) -> bool:
         """Whether anything is left to be measured."""
         return "auto" in (self.rows, self.workers)
+
+
+class EngineSettings(Settings):
+    """Where parts are worked on: here, or on a Ray cluster (`pip install 'batchgauge[ray]'`)."""
+
+    kind: Literal["local", "ray"] = Field(
+        "local",
+        description="`local`: threads of this process. `ray`: actors of a Ray cluster, which load the model once each; all "
+        "nodes must see input, model and output at the same paths. The job's Python files travel with it.",
+    )
+    address: Annotated[StrictStr, Field(pattern=r"^(auto|[^/\s]+:\d{1,5})$")] = Field(
+        "auto", description="Ray: `HOST:PORT` of the cluster's head, or `auto`: the one on this machine, or in `RAY_ADDRESS`."
+    )
+    cpus_per_worker: float = Field(
+        1, gt=0, le=1024, description="Ray: CPUs that a worker reserves, and kernel threads that it uses."
+    )
+    accelerators_per_worker: float = Field(
+        0, ge=0, le=64, description="Ray: accelerators (its `num_gpus`) that a worker reserves; below 1, workers share one."
+    )
+
+    @model_validator(mode="after")
+    def _rays_own(self) -> Self:
+        said = sorted(self.model_fields_set - {"kind"})
+        if self.kind == "local" and said:
+            message = f"{said[0]!r} goes with kind = 'ray'"
+            raise ValueError(message)
+        for key in ("cpus_per_worker", "accelerators_per_worker"):
+            if getattr(self, key) > 1 and getattr(self, key) % 1:
+                message = f"{key!r} above 1 must be a whole number: Ray shares out parts of one only"
+                raise ValueError(message)
+        return self
 
 
 class BinnedColumn(Settings):
@@ -275,6 +307,7 @@ class PipelineSettings(Settings):
     input: InputSettings
     output: OutputSettings
     batch: BatchSettings = Field(default_factory=BatchSettings)
+    engine: EngineSettings = Field(default_factory=EngineSettings)
     holdout: tuple[HoldoutSettings, ...] = ()
 
     @model_validator(mode="after")
@@ -293,6 +326,14 @@ class PipelineSettings(Settings):
                 f"model.precision = {self.model.precision!r} does nothing for input.dtype = 'float64'; use dtype = 'float32'"
             )
             raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _workers_have_the_device(self) -> Self:
+        if self.engine.kind == "ray" and ":" in self.model.device:
+            raise ValueError(f"model.device = {self.model.device!r} on Ray: say 'cuda', Ray decides which one a worker has")
+        if self.engine.kind == "ray" and self.model.device == "cuda" and not self.engine.accelerators_per_worker:
+            raise ValueError("model.device = 'cuda' on Ray needs engine.accelerators_per_worker: a worker sees none otherwise")
         return self
 
     @model_validator(mode="after")

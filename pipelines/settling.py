@@ -39,7 +39,8 @@ Way = tuple[int, int]
 class Question:
     """What is to be settled, for a run of so many parts and rows.
 
-    `limit_seconds` is what a batch may take, where the number of its rows is to be measured.
+    `limit_seconds` is what a batch may take, where the number of its rows is to be measured. `elsewhere` tells workers of
+    other machines apart.
     """
 
     settings: BatchSettings
@@ -47,10 +48,11 @@ class Question:
     rows: int
     cores: int
     limit_seconds: float | None = None
+    elsewhere: tuple[str | float, ...] = ()
 
     def key(self, scorer: Scorer) -> str:
         """What an answer is good for, on a machine like this: the same model and features, asked the same."""
-        asked = [self.settings.rows, self.settings.workers, min(self.parts, self.cores), self.limit_seconds]
+        asked = [self.settings.rows, self.settings.workers, min(self.parts, self.cores), self.limit_seconds, *self.elsewhere]
         return hashlib.sha256(json.dumps([scorer.fingerprint, scorer.model.device, *asked]).encode()).hexdigest()
 
     def answered_by(self, known: TuningReport) -> bool:

@@ -134,7 +134,7 @@ class _Hall:
         device, workers = self.champion.model.device, self._settings.batch.workers
         engine = local_engine(workers, device=device, cores=self._cores, parts=len(parts))
 
-        def count(part: Part) -> _Counted:
+        def count(part: Part, _: Cancellation) -> _Counted:
             return self._count(pairing, alone if part in newest else None, part)
 
         total = _Counted((), HoldoutCounts.empty(), Counter())

@@ -16,6 +16,7 @@ from monitoring.gateway import Gateway
 from monitoring.ledger import Ledger
 from tests.polling import poll
 from tests.postgres import Postgres
+from tests.ray_nodes import RayNodes, two_nodes
 
 __all__ = ["poll"]
 
@@ -76,6 +77,13 @@ def postgres() -> Iterator[Postgres]:
     """One real PostgreSQL for the session."""
     with Postgres() as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def ray_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayNodes]:
+    """A real Ray cluster of two nodes for the module."""
+    with two_nodes(tmp_path_factory.mktemp("ray")) as nodes:
+        yield nodes
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -1,164 +1,198 @@
-"""Engines: every part once, as it completes, and nothing left running."""
+"""Engines: every part once, as it completes, and nothing left running. One suite for all of them, on a real Ray too."""
 
 from __future__ import annotations
 
 import platform
 import resource
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
+from pathlib import Path
 
 import pytest
 import torch
 
 from pipelines.cancellation import Cancellation, Cancelled
-from pipelines.engines import Engine
+from pipelines.engines import Engine, Function, Result
 from pipelines.engines.local import LocalEngine
+from tests.polling import poll
+from tests.ray_nodes import RayNodes
 
-WAIT_SECONDS = 30
+
+@pytest.fixture(scope="module")
+def ray_engine(ray_nodes: RayNodes) -> Iterator[Engine]:
+    """Two actors, one on each node."""
+    from pipelines.engines.ray import RayEngine  # noqa: PLC0415  most tests need no Ray, which takes long to import
+    from pipelines.engines.ray_cluster import connected  # noqa: PLC0415
+
+    with connected(ray_nodes.address):
+        engine = RayEngine(2)
+        engine.start(2, Cancellation())
+        yield engine
+        engine.close()
 
 
-@pytest.fixture(autouse=True)
-def _no_thread_is_left() -> Iterator[None]:
-    """However a map ends, its threads have ended too."""
+@pytest.fixture(params=["local", "ray"])
+def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    """Two workers. However a map ends, nothing of it is left running."""
+    found: Engine = LocalEngine(2, 1) if request.param == "local" else request.getfixturevalue("ray_engine")
     before = set(threading.enumerate())
-    yield
-    assert set(threading.enumerate()) == before
+    yield found
+    assert set(threading.enumerate()) <= before
 
 
-def results_of(
-    engine: Engine, work: Callable[[int], int], parts: Iterable[int], cancellation: Cancellation | None = None
-) -> Iterator[int]:
-    return chain.from_iterable(engine.map(work, tuple(parts), cancellation or Cancellation()))
+def only_part(work: Callable[[int], Result]) -> Function[int, Result]:
+    """The work, for an engine."""
+    return lambda part, _: work(part)
+
+
+def names(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
+
+
+def results_of(engine: Engine, work: Callable[[int], Result], parts: Iterable[int]) -> Iterator[Result]:
+    return chain.from_iterable(engine.map(only_part(work), tuple(parts), Cancellation()))
+
+
+def test_every_part_is_worked_on_once(engine: Engine) -> None:
+    """By as many workers as there are; without parts there are no results."""
+    assert sorted(results_of(engine, lambda part: part * 2, range(20))) == [part * 2 for part in range(20)]
+    assert list(results_of(engine, lambda part: part, [])) == []
+    assert engine.workers == 2
 
 
 @pytest.mark.parametrize("workers", [1, 3, 50])
-def test_every_part_is_worked_on_once(workers: int) -> None:
-    """Whatever the number of workers; without parts there are no results."""
-    engine: Engine = LocalEngine(workers, threads_per_worker=1)
-    assert sorted(results_of(engine, lambda part: part * 2, range(20))) == [part * 2 for part in range(20)]
-    assert list(engine.map(lambda part: part, [], Cancellation())) == []
-    assert engine.workers == workers
+def test_any_number_of_workers_does(workers: int) -> None:
+    """Also more than there are parts."""
+    assert sorted(results_of(LocalEngine(workers, 1), lambda part: part, range(20))) == list(range(20))
 
 
-def test_results_come_as_they_complete_and_workers_work_at_once() -> None:
+def test_results_come_as_they_complete_and_workers_work_at_once(engine: Engine, tmp_path: Path) -> None:
     """The first part waits for the second, so with one worker, or in order, this would never end."""
-    second = threading.Event()
 
     def work(part: int) -> int:
-        assert second.wait(WAIT_SECONDS) if part == 0 else True
-        second.set()
+        if part == 0:
+            poll((tmp_path / "1").exists)
+        (tmp_path / str(part)).touch()
         return part
 
-    assert list(results_of(LocalEngine(2, 1), work, [0, 1])) == [1, 0]
+    assert list(results_of(engine, work, [0, 1])) == [1, 0]
 
 
-def test_kernels_have_the_threads_that_were_said() -> None:
+def test_kernels_have_the_threads_that_were_said(engine: Engine) -> None:
     """The setting is each worker's own: the caller's stays."""
     before = torch.get_num_threads()
-    found = list(results_of(LocalEngine(2, threads_per_worker=1), lambda _: torch.get_num_threads(), range(4)))
-    assert found == [1] * 4
+    assert list(results_of(engine, lambda _: torch.get_num_threads(), range(4))) == [1] * 4
     assert torch.get_num_threads() == before
 
 
-def test_a_slow_consumer_holds_the_workers_back() -> None:
+def test_a_slow_consumer_holds_the_workers_back(engine: Engine, tmp_path: Path) -> None:
     """Results don't pile up without bound while nobody takes them."""
-    started: list[int] = []
-    results = LocalEngine(2, 1).map(started.append, range(1_000), Cancellation())
+    results = engine.map(only_part(lambda part: (tmp_path / str(part)).touch()), range(1_000), Cancellation())
     next(results)
-    assert len(started) <= 129
+    assert len(names(tmp_path)) <= 130
     results.close()  # type: ignore[attr-defined]  # a generator
-    assert len(started) <= 130
+    assert len(names(tmp_path)) <= 130
 
 
-def test_results_of_a_moment_come_together_and_never_too_many() -> None:
+def test_results_of_a_moment_come_together_and_never_too_many(engine: Engine) -> None:
     """A consumer that commits them does so once for all; no group grows without bound while it is at it."""
-    groups = list(LocalEngine(2, 1).map(lambda part: part, range(1_000), Cancellation()))
+    groups = list(engine.map(only_part(lambda part: part), range(1_000), Cancellation()))
     assert sorted(chain.from_iterable(groups)) == list(range(1_000))
-    assert 1_000 / 64 <= len(groups) < 100
+    assert 1_000 / 64 <= len(groups) < 200
     assert max(map(len, groups)) <= 64
 
 
-def test_a_lone_result_does_not_wait_for_others() -> None:
+def test_a_lone_result_does_not_wait_for_others(engine: Engine, tmp_path: Path) -> None:
     """The second part is worked on once the first one's result is here, so waiting for both would never end."""
-    first_is_here = threading.Event()
 
     def work(part: int) -> int:
-        assert part == 0 or first_is_here.wait(WAIT_SECONDS)
+        if part == 1:
+            poll((tmp_path / "first is here").exists)
         return part
 
-    results = LocalEngine(2, 1).map(work, [0, 1], Cancellation())
+    results = engine.map(only_part(work), [0, 1], Cancellation())
     assert next(results) == (0,)
-    first_is_here.set()
+    (tmp_path / "first is here").touch()
     assert list(results) == [(1,)]
 
 
-def test_after_a_request_to_stop_no_part_is_taken_and_the_one_in_hand_is_kept() -> None:
+def test_after_a_request_to_stop_no_part_is_taken_and_those_in_hand_are_kept(engine: Engine, tmp_path: Path) -> None:
     """What was finished within the grace is a result."""
     cancellation = Cancellation()
 
-    def work(part: int) -> int:
-        if part == 2:
-            cancellation.request("SIGTERM", grace_seconds=60)
-        cancellation.check()
+    def work(part: int, cancelled: Cancellation) -> int:
+        (tmp_path / str(part)).touch()
+        if part:
+            poll(lambda: cancelled.requested)
         return part
 
-    assert list(results_of(LocalEngine(1, 1), work, range(10), cancellation)) == [0, 1, 2]
+    results = engine.map(work, range(100), cancellation)
+    assert next(results) == (0,)
+    cancellation.request("SIGTERM", grace_seconds=60)
+    kept = list(chain.from_iterable(results))
+    assert sorted([0, *kept]) == sorted(map(int, names(tmp_path)))
+    assert len(kept) < 10
 
 
-def test_a_dropped_part_is_no_result_and_no_error() -> None:
-    """Past the grace, the part in hand raises Cancelled, and the others' results still come."""
+def test_a_dropped_part_is_no_result_and_no_error(engine: Engine) -> None:
+    """Past the grace, parts in hand raise Cancelled, and the others' results still come."""
     cancellation = Cancellation()
+
+    def work(part: int, cancelled: Cancellation) -> int:
+        while part:
+            cancelled.check()
+            time.sleep(0.01)
+        return part
+
+    results = engine.map(work, range(10), cancellation)
+    assert next(results) == (0,)
+    cancellation.request("SIGTERM", grace_seconds=0)
+    assert list(results) == []
+
+
+def test_an_error_is_raised_after_what_was_completed(engine: Engine, tmp_path: Path) -> None:
+    """Parts in hand are finished and yielded, no new one is taken, then the caller gets the worker's own error."""
+
+    def work(part: int) -> int:
+        (tmp_path / str(part)).touch()
+        if part == 1:
+            raise ZeroDivisionError("part 1")
+        return part
+
+    results: list[int] = []
+    with pytest.raises(ZeroDivisionError, match="part 1"):
+        results.extend(results_of(engine, work, range(1_000)))
+    assert sorted([*results, 1]) == sorted(map(int, names(tmp_path)))
+    assert len(results) < 200
+
+
+def test_a_consumer_that_fails_leaves_nothing_running(engine: Engine, tmp_path: Path) -> None:
+    """An interrupt in the consumer's thread stops the workers after the part in hand; they can be used again."""
+
+    def interrupted() -> None:
+        for _ in engine.map(only_part(lambda part: (tmp_path / str(part)).touch()), range(1_000), Cancellation()):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert len(names(tmp_path)) < 200
+    assert list(results_of(engine, lambda part: part, [7])) == [7]
+
+
+def test_a_local_worker_that_is_cancelled_keeps_what_came_before() -> None:
+    """`Cancelled` ends the map without an error, whoever raises it."""
     first_is_done = threading.Event()
 
     def work(part: int) -> int:
         if part == 0:
             first_is_done.set()
             return part
-        assert first_is_done.wait(WAIT_SECONDS)
+        assert first_is_done.wait(30)
         raise Cancelled("SIGTERM")
 
-    assert list(results_of(LocalEngine(2, 1), work, range(10), cancellation)) == [0]
-
-
-def test_an_error_is_raised_after_what_was_completed() -> None:
-    """Parts in hand are finished and yielded, no new one is taken, then the caller gets the worker's own error."""
-    failed = threading.Event()
-    taken: list[int] = []
-
-    def work(part: int) -> int:
-        taken.append(part)
-        if part == 1:
-            failed.set()
-            raise ZeroDivisionError("part 1")
-        assert failed.wait(WAIT_SECONDS)
-        return part
-
-    results: list[int] = []
-    with pytest.raises(ZeroDivisionError, match="part 1"):
-        results.extend(results_of(LocalEngine(2, 1), work, range(100)))
-    assert sorted(taken) in ([0, 1], [0, 1, 2])
-
-
-def test_an_error_keeps_the_results_before_it() -> None:
-    """They were committed to disk: losing them would lose their counts."""
-    results: list[int] = []
-    with pytest.raises(ZeroDivisionError):
-        results.extend(results_of(LocalEngine(1, 1), lambda part: 6 // (3 - part), range(10)))
-    assert results == [2, 3, 6]
-
-
-def test_a_consumer_that_fails_leaves_nothing_running() -> None:
-    """An interrupt in the consumer's thread stops the workers after the part in hand."""
-    taken: list[int] = []
-
-    def interrupted() -> None:
-        for _ in LocalEngine(2, 1).map(taken.append, range(1_000), Cancellation()):
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    assert len(taken) < 200
+    assert list(results_of(LocalEngine(2, 1), work, range(10))) == [0]
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have no such switch")

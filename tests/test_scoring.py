@@ -131,7 +131,7 @@ def parts_of(scorer: Scorer, base: Path, part_rows: int = 1_000) -> tuple[Part, 
 def score(scorer: Scorer, base: Path, part_rows: int = 1_000, workers: int = 1) -> list[PartReport]:
     parts = parts_of(scorer, base, part_rows)
     engine = LocalEngine(workers, threads_per_worker=1)
-    return list(chain.from_iterable(engine.map(lambda part: scorer.score(part, Cancellation()), parts, Cancellation())))
+    return list(chain.from_iterable(engine.map(scorer.score, parts, Cancellation())))
 
 
 def scored(base: Path) -> pa.Table:

@@ -9,10 +9,18 @@ from pipelines.cancellation import Cancellation
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Function = Callable[[Item, Cancellation], Result]
+
+GATHER_SECONDS, GATHER_AT_MOST = 0.1, 64
+"""Results are handed over no more often than this, unless they are many: a consumer's commit costs much the same for all."""
 
 
 class Engine(Protocol):
-    """Applies a function to parts, several at a time."""
+    """Applies a function to parts, several at a time.
+
+    The function is called with a part and with the cancellation to look at between two pieces of work: the run's own, or,
+    in another process, one that soon hears of what is asked of the run's.
+    """
 
     @property
     def workers(self) -> int:
@@ -23,7 +31,7 @@ class Engine(Protocol):
         """Threads that a kernel may use."""
 
     def map(
-        self, function: Callable[[Item], Result], parts: Sequence[Item], cancellation: Cancellation
+        self, function: Function[Item, Result], parts: Sequence[Item], cancellation: Cancellation
     ) -> Iterator[tuple[Result, ...]]:
         """Results as they complete, in any order, those of a moment together; workers wait while results pile up.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from queue import Empty, Queue
 from time import monotonic
 from typing import Generic
@@ -11,15 +11,12 @@ from typing import Generic
 import torch
 
 from pipelines.cancellation import Cancellation, Cancelled
-from pipelines.engines import Item, Result
+from pipelines.engines import GATHER_AT_MOST, GATHER_SECONDS, Function, Item, Result
 from pipelines.engines.allocation import keep_freed_memory
 from pipelines.settings import Auto
 
 _WAKE_SECONDS = 0.1
 """How long the consumer waits at a stretch, so that a signal is handled soon."""
-
-_GATHER_SECONDS, _GATHER_AT_MOST = 0.1, 64
-"""Results are handed over no more often than this, unless they are many: a consumer's commit costs much the same for all."""
 
 
 class LocalEngine:
@@ -31,7 +28,7 @@ class LocalEngine:
         keep_freed_memory()
 
     def map(
-        self, function: Callable[[Item], Result], parts: Sequence[Item], cancellation: Cancellation
+        self, function: Function[Item, Result], parts: Sequence[Item], cancellation: Cancellation
     ) -> Iterator[tuple[Result, ...]]:
         """As `Engine.map` promises."""
         crew = _Crew(function, parts, cancellation, self.threads_per_worker)
@@ -57,7 +54,7 @@ class _Crew(Generic[Item, Result]):
     """The threads of one `map`."""
 
     def __init__(
-        self, function: Callable[[Item], Result], parts: Sequence[Item], cancellation: Cancellation, kernel_threads: int
+        self, function: Function[Item, Result], parts: Sequence[Item], cancellation: Cancellation, kernel_threads: int
     ) -> None:
         self._function = function
         self._parts = iter(parts)
@@ -73,7 +70,7 @@ class _Crew(Generic[Item, Result]):
 
     def work(self, workers: int) -> Iterator[tuple[Result, ...]]:
         """Start the threads and yield what they return until they are done."""
-        self._room = threading.Semaphore(2 * max(workers, _GATHER_AT_MOST))
+        self._room = threading.Semaphore(2 * max(workers, GATHER_AT_MOST))
         for number in range(workers):
             thread = threading.Thread(target=self._run, name=f"worker-{number}")
             thread.start()
@@ -84,12 +81,12 @@ class _Crew(Generic[Item, Result]):
             if results := self._gathered(due):
                 yield results
                 self._room.release(len(results))
-                due = monotonic() + _GATHER_SECONDS
+                due = monotonic() + GATHER_SECONDS
 
     def _gathered(self, due: float) -> tuple[Result, ...]:
         """What completes until it is `due`, by the monotonic clock: at least one result, unless there are no more."""
         results: list[Result] = []
-        while self._working and len(results) < _GATHER_AT_MOST:
+        while self._working and len(results) < GATHER_AT_MOST:
             wait = due - monotonic() if results else _WAKE_SECONDS
             try:
                 result = self._results.get(timeout=max(0.0, wait))
@@ -114,7 +111,7 @@ class _Crew(Generic[Item, Result]):
         torch.set_num_threads(self._kernel_threads)  # a setting of this thread alone
         try:
             for part in self._take():
-                self._results.put((self._function(part),))
+                self._results.put((self._function(part, self._cancellation),))
         except Cancelled:
             self._stopped.set()
         except BaseException as error:  # noqa: BLE001  handed to the caller, whatever it is
