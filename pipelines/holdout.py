@@ -68,11 +68,13 @@ class HoldoutCounter:
         sliced = (column for dimension in self._dimensions for column in dimension.columns)
         return tuple(dict.fromkeys([self._settings.label, *sliced]))
 
+    def repeating(self) -> tuple[str, ...]:
+        """Those of the slices, whose values come again and again: text may come as dictionaries, which is counted sooner."""
+        return tuple(column for column in self.columns() if column != self._settings.label)
+
     def check(self, schema: pa.Schema) -> None:
         """Raise DataError when a column is missing, ambiguous or of a type that can't serve, naming it."""
-        for column in self.columns():
-            self._check_present(schema, column)
-        self._labels.check(schema.field(self._settings.label).type)
+        self._check_columns(schema)
         for dimension in self._dimensions:
             dimension.check(schema)
 
@@ -85,7 +87,7 @@ class HoldoutCounter:
         Raises DataError as `check` does and for a label that isn't one of the model's classes; ModelError
         when `predicted` doesn't fit the table or the classes.
         """
-        self.check(table.schema)
+        self._check_columns(table.schema)
         self._check_predicted(predicted, table.num_rows)
         true = self._labels.indexes(slices.plain(table.column(self._settings.label)))
         labelled = true != UNLABELLED
@@ -167,6 +169,11 @@ class HoldoutCounter:
             raise ModelError(f"predictions of shape {predicted.shape} for {rows:,} rows")
         if rows and not (predicted.min() >= 0 and predicted.max() < self._size):
             raise ModelError(f"a prediction outside the model's {self._size} classes")
+
+    def _check_columns(self, schema: pa.Schema) -> None:
+        for column in self.columns():
+            self._check_present(schema, column)
+        self._labels.check(schema.field(self._settings.label).type)
 
     def _check_present(self, schema: pa.Schema, column: str) -> None:
         found = len(schema.get_all_field_indices(column))

@@ -36,7 +36,7 @@ class Counting:
     def __call__(self, scorer: Scorer, part: Part, cancellation: Cancellation) -> Counted:
         """Raises as `Scorer.predict`."""
         began = monotonic()
-        scored = scorer.predict(part, self.counter.columns(), cancellation)
+        scored = scorer.predict(part, self.counter.columns(), cancellation, repeating=self.counter.repeating())
         return Counted(self.counter.count(scored.table, scored.predicted), scored.rejected, monotonic() - began)
 
 

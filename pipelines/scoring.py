@@ -261,26 +261,32 @@ class Scorer:
         batches.write_seconds = perf_counter() - started
         return self._report(part, batches.rejected(), batches)
 
-    def predict(self, part: Part, extra_columns: Sequence[str], cancellation: Cancellation) -> ScoredPart:
+    def predict(
+        self, part: Part, extra_columns: Sequence[str], cancellation: Cancellation, *, repeating: Sequence[str] = ()
+    ) -> ScoredPart:
         """What `score` would write, by the very same way, with `extra_columns` in place of the id columns.
+
+        Text of the `repeating` ones comes as dictionaries (see `Reader.read`).
 
         Raises:
             DataError: the part can't be read, or a row is invalid and `invalid_rows` is `fail`.
             ModelError, Cancelled: as `score`.
 
         """
-        table, batches = self._run(part, extra_columns, cancellation)
+        table, batches = self._run(part, extra_columns, cancellation, repeating)
         reasons = batches.reasons()
         rows = np.arange(len(table)) if reasons is None else np.flatnonzero(reasons == 0)
         rejected = {str(reason): count for reason, count in batches.rejected().items()}
         seconds = sum(batches.stage_seconds().values())
         return ScoredPart(tables.scored(table, reasons), rows, batches.predicted(), rejected, seconds)
 
-    def _run(self, part: Part, extra_columns: Sequence[str], cancellation: Cancellation) -> tuple[pa.Table, Batches]:
+    def _run(
+        self, part: Part, extra_columns: Sequence[str], cancellation: Cancellation, repeating: Sequence[str] = ()
+    ) -> tuple[pa.Table, Batches]:
         """Read, prepare and infer: the extra columns of all rows, and what became of each row."""
         cancellation.check()
         started = perf_counter()
-        table = self._reader.read(part, list(dict.fromkeys([*self._columns, *extra_columns])))
+        table = self._reader.read(part, list(dict.fromkeys([*self._columns, *extra_columns])), repeating=repeating)
         read = perf_counter()
         inputs = self._features.inputs(table.select(list(self._columns)))
         batches = Batches(part.name, len(table), read_seconds=read - started, prepare_seconds=perf_counter() - read)

@@ -61,17 +61,14 @@ class SliceDimension:
         return dimension_columns(self.parts)
 
     def check(self, schema: pa.Schema) -> None:
-        """Raise DataError naming a column that can't be sliced by, or that isn't numeric and has bins."""
-        for part in self.parts:
-            if isinstance(part, BinnedColumn) and not _is_numeric(kind := schema.field(part.column).type):
-                raise DataError(
-                    f"column {part.column!r} has type {kind}, and only numbers can be cut into bins; "
-                    "cast it, or slice by its values"
-                )
+        """Raise DataError as `code` would for rows of this schema."""
         self.code(schema.empty_table())
 
     def code(self, table: pa.Table) -> Coded:
-        """The slice of each row; empty in, empty out. Raises DataError naming a column that can't be sliced by."""
+        """The slice of each row; empty in, empty out.
+
+        Raises DataError naming a column that can't be sliced by, or that isn't numeric and has bins.
+        """
         crossed = len(self.parts) > 1
         return reduce(_cross, (_code_part(part, table, crossed=crossed) for part in self.parts))
 
@@ -92,18 +89,59 @@ def _is_numeric(kind: pa.DataType) -> bool:
 
 def _code_part(part: str | BinnedColumn, table: pa.Table, *, crossed: bool) -> Coded:
     (name,) = dimension_columns(part)
-    array = plain(table.column(name))
+    column = table.column(name)
     if isinstance(part, BinnedColumn):
-        return _code_bins(array, part.bins)
+        if not _is_numeric(column.type):
+            raise DataError(
+                f"column {name!r} has type {column.type}, and only numbers can be cut into bins; "
+                "cast it, or slice by its values"
+            )
+        return _code_bins(plain(column), part.bins)
     try:
-        encoded = array.dictionary_encode(null_encoding="encode")
-        texts = encoded.dictionary.cast(pa.large_string())
-        texts.validate(full=True)  # bytes that aren't UTF-8 could not be shown
+        coded = _code_dictionary(column) if _is_coded_text(column.type) else _code_values(plain(column))
+        coded.values.validate(full=True)  # bytes that aren't UTF-8 could not be shown
     except pa.ArrowException as error:
         raise DataError(
-            f"column {name!r} ({array.type}) can't be sliced by: {error}; slice by text, numbers, booleans or dates"
+            f"column {name!r} ({column.type}) can't be sliced by: {error}; slice by text, numbers, booleans or dates"
         ) from error
-    return Coded(encoded.indices.to_numpy().astype(np.int64), _shown(texts, crossed=crossed))
+    return Coded(coded.codes, _shown(coded.values, crossed=crossed))
+
+
+def _code_values(array: pa.Array) -> Coded:
+    encoded = array.dictionary_encode(null_encoding="encode")
+    return Coded(encoded.indices.to_numpy().astype(np.int64), encoded.dictionary.cast(pa.large_string()))
+
+
+def _code_dictionary(column: pa.ChunkedArray) -> Coded:
+    """Text that was coded when it was read. A dictionary may have null, values twice, and some that no row has (any more)."""
+    dictionaries = [chunk.dictionary.cast(pa.large_string()) for chunk in column.chunks]
+    entries = pa.concat_arrays([*dictionaries, pa.nulls(1, pa.large_string())])
+    starts = np.cumsum([0, *map(len, dictionaries)])
+    pieces = [_places(chunk.indices, start, len(entries) - 1) for chunk, start in zip(column.chunks, starts, strict=False)]
+    codes = np.concatenate([np.zeros(0, np.int64), *pieces])
+    distinct = entries.dictionary_encode(null_encoding="encode")
+    places = distinct.indices.to_numpy()
+    occurring = np.flatnonzero(np.bincount(codes, minlength=len(entries)))
+    used = np.zeros(len(distinct.dictionary), bool)
+    used[places[occurring]] = True
+    moved = (np.cumsum(used) - 1)[places]
+    if (moved[occurring] != occurring).any():
+        codes = moved[codes]
+    return Coded(codes, distinct.dictionary.filter(pa.array(used)))
+
+
+def _places(indices: pa.Array, start: int, null: int) -> npt.NDArray[np.int64]:
+    """Indices of a dictionary whose entries begin at `start`, and where null is."""
+    codes: npt.NDArray[np.int64] = indices.fill_null(0).to_numpy().astype(np.int64) + start
+    if indices.null_count:
+        codes[indices.is_null().to_numpy(zero_copy_only=False)] = null
+    return codes
+
+
+def _is_coded_text(kind: pa.DataType) -> bool:
+    if not pa.types.is_dictionary(kind):
+        return False
+    return any(belongs(kind.value_type) for belongs in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view))
 
 
 def plain(column: pa.ChunkedArray) -> pa.Array:

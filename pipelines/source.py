@@ -125,8 +125,8 @@ class Reader(threading.local):
     def __init__(self) -> None:
         self._file: _OpenFile | None = None
 
-    def read(self, part: Part, columns: Sequence[str]) -> pa.Table:
-        """The part's rows, with these columns in this order.
+    def read(self, part: Part, columns: Sequence[str], *, repeating: Sequence[str] = ()) -> pa.Table:
+        """The part's rows, with these columns in this order; text of the `repeating` ones comes as dictionaries.
 
         Raises:
             UnreadableError: the file is gone, damaged, or not the one that was planned.
@@ -136,7 +136,7 @@ class Reader(threading.local):
         where = f"{part.source}, row groups {part.first_group} to {part.last_group}"
         path = place(part.source)
         try:
-            table = insist(path, lambda: self._table(path, part, columns))
+            table = insist(path, lambda: self._table(path, part, columns, tuple(repeating)))
         except (UnreadableError, StoreError):
             raise
         except (pa.ArrowException, OSError) as error:
@@ -145,10 +145,10 @@ class Reader(threading.local):
             raise UnreadableError(f"{where}: {table.num_rows} rows instead of {part.rows}; write the file again")
         return table
 
-    def _table(self, path: Place, part: Part, columns: Sequence[str]) -> pa.Table:
+    def _table(self, path: Place, part: Part, columns: Sequence[str], repeating: tuple[str, ...]) -> pa.Table:
         file, self._file = self._file, None  # whatever goes wrong, the next part opens its file anew
-        if file is None or file.path != path or file.changed():
-            file = _OpenFile(path)
+        if file is None or (file.path, file.repeating) != (path, repeating) or file.changed():
+            file = _OpenFile(path, repeating)
         table = file.read(part, columns)
         self._file = file
         return table
@@ -157,15 +157,18 @@ class Reader(threading.local):
 class _OpenFile:
     """One file, opened and identified. Closed when it is forgotten."""
 
-    def __init__(self, path: Place) -> None:
+    def __init__(self, path: Place, repeating: tuple[str, ...]) -> None:
         self.path = path
+        self.repeating = repeating
         self._state = _state(path)
         self._young = self._was_changed_just_now()
         self._version = self._read_version()
         # Not memory-mapped: a file that is cut short under a map kills the process with SIGBUS. From a store, what lies near
         # each other is fetched at once.
         remote = not isinstance(path, Path)
-        self._parquet = pq.ParquetFile(parquet_file(path), page_checksum_verification=True, pre_buffer=remote)
+        self._parquet = pq.ParquetFile(
+            parquet_file(path), page_checksum_verification=True, pre_buffer=remote, read_dictionary=list(repeating)
+        )
         self._names = Counter(self._parquet.schema_arrow.names)
 
     def changed(self) -> bool:

@@ -270,3 +270,22 @@ def test_an_empty_table_has_no_slices() -> None:
     assert len(coded.values) == 0
     nothing = np.zeros(0, np.int64)
     assert shown(SliceCounts.tally(coded, nothing, nothing, classes=2, limit=5)) == {"__other__": ([0, 0], [0, 0])}
+
+
+TEXT = st.none() | st.sampled_from(["a", "b", "", "null", "a,b", "\\", "ü"])
+
+
+@given(st.lists(TEXT, min_size=1, max_size=6), st.lists(st.lists(st.none() | st.integers(0, 5), max_size=8), max_size=3))
+def test_coded_text_is_sliced_as_plain_text_is(entries: list[str | None], pieces: list[list[int | None]]) -> None:
+    """In one dictionary or several, with null as an entry, values twice, and some that no row has."""
+    chunks = [
+        pa.DictionaryArray.from_arrays(
+            pa.array([None if row is None else row % len(entries) for row in rows], pa.int32()),
+            pa.array(entries[turn % len(entries) :] + entries[: turn % len(entries)], pa.string()),
+        )
+        for turn, rows in enumerate(pieces)
+    ]
+    coded = pa.chunked_array(chunks, pa.dictionary(pa.int32(), pa.string()))
+    plain = pa.chunked_array([chunk.cast(pa.string()) for chunk in chunks], pa.string())
+    assert values("x", x=coded) == values("x", x=plain)
+    assert values(["x", "x2"], x=coded, x2=coded) == values(["x", "x2"], x=plain, x2=plain)
