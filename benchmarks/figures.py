@@ -10,7 +10,7 @@ from benchmarks import accelerator, command_line, growth, rendering
 from benchmarks.forward_only import FORWARD_ONLY
 from benchmarks.handwritten import DATA_LOADER, PANDAS_LOOP
 from benchmarks.job_runs import BARE, LEDGER, MANY_SERIES, MANY_SERIES_UNPUSHED, MONITORED, PUSHES, RECORDS
-from benchmarks.limit import LIMIT
+from benchmarks.limit import LIMIT, TOGETHER
 from benchmarks.ray_data import BESIDE_RAY, RAY_DATA
 from benchmarks.rounds import Contender, Timings, of
 from benchmarks.sliced import AT_ONCE, GROUPBY_MEANS, HOLDOUT, METRIC_FRAME, SCORED, SKLEARN_LOOP
@@ -92,6 +92,8 @@ _CLI = command_line
 _RENDERED = rendering.RENDERED_AND_PUT
 FIGURES = (
     Figure(SCORING, "limit", "scoring, as a share of the limit", MONITORED, LIMIT, _least(0.85)),
+    Figure(SCORING, "limit-busy", "as a share of what cores reach when all are busy", MONITORED, TOGETHER),
+    Figure(SCORING, "limit-shared", "busy cores' limit, as a share of the limit", TOGETHER, LIMIT),
     Figure(SCORING, "pandas", "scoring, against a pandas loop", MONITORED, PANDAS_LOOP, _least(1.3)),
     Figure(SCORING, "dataloader", "scoring, against a DataLoader loop", MONITORED, DATA_LOADER, _least(1.6)),
     Figure(SCORING, "ray-data", "scoring, against Ray Data", BESIDE_RAY, RAY_DATA, _least(6)),

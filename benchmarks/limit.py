@@ -7,6 +7,9 @@ softmax, no flushing, no waiting, and every core as fast as one alone: nobody ge
 from __future__ import annotations
 
 from collections.abc import Iterator
+from multiprocessing import get_context
+from multiprocessing.synchronize import Barrier
+from statistics import mean
 from time import perf_counter
 
 import numpy as np
@@ -19,12 +22,13 @@ from benchmarks.workload import SEED, Workload
 from monitoring.resources import available_cores
 from pipelines import tuning
 
-LIMIT = "limit"
+LIMIT, TOGETHER = "limit", "limit of busy cores"
 BATCH_SIZES = (512, 1024, 2048, 4096, 8192, 16_384)
 _DIFFERENCES = dict.fromkeys(("id", "prediction"), "DELTA_BINARY_PACKED")
 _PART_ROWS = 131_072
 _FORWARD_ROWS = 262_144
 """Rows inferred at each batch size; an eighth of the rows, where that is less."""
+_barrier: Barrier | None = None
 
 
 def limit(workload: Workload, name: str = LIMIT) -> Contender:
@@ -34,14 +38,44 @@ def limit(workload: Workload, name: str = LIMIT) -> Contender:
     return Contender(name, settings, lambda: _seconds(workload))
 
 
+def together(workload: Workload) -> Contender:
+    """The same parts, measured in a process for each core at once: what is left of the limit when all cores are busy."""
+    settings = f"the limit's parts, but in {available_cores()} processes at once, which share nothing but the machine"
+    return Contender(TOGETHER, settings, lambda: _together(workload))
+
+
+def _together(workload: Workload) -> Timing:
+    context, cores = get_context("spawn"), available_cores()
+    with context.Pool(cores, _meet_at, (context.Barrier(cores),)) as pool:
+        found = pool.map(_each_at_once, [workload] * cores, chunksize=1)
+    seconds = mean(each for each, _ in found) * workload.rows / cores
+    return Timing(seconds, seconds, found[0][1])
+
+
+def _meet_at(barrier: Barrier) -> None:
+    global _barrier  # noqa: PLW0603  it comes with the process, and can't come with the work
+    _barrier = barrier
+
+
+def _each_at_once(workload: Workload) -> tuple[float, int]:
+    assert _barrier is not None  # the pool has seen to it
+    _barrier.wait()
+    return _each(workload)
+
+
 def _seconds(workload: Workload) -> Timing:
+    each, batch_rows = _each(workload)
+    seconds = each * workload.rows / available_cores()
+    return Timing(seconds, seconds, batch_rows)
+
+
+def _each(workload: Workload) -> tuple[float, int]:
+    """One thread's seconds for each row, and the batch size that was best."""
     model = workload.model()
     with tuning.kernel_threads(1):
         sizes = [rows for rows in BATCH_SIZES if rows <= workload.rows] or [workload.rows]
         forward, batch_rows = min((_forward_seconds(workload, model, rows), rows) for rows in sizes)
-        each = _decode_seconds(workload) + forward + _encode_seconds(workload)
-    seconds = each * workload.rows / available_cores()
-    return Timing(seconds, seconds, batch_rows)
+        return _decode_seconds(workload) + forward + _encode_seconds(workload), batch_rows
 
 
 def _decode_seconds(workload: Workload) -> float:

@@ -71,18 +71,19 @@ class _Suite:
 
     def _score(self) -> None:
         """The usual job, by everybody who works in this process."""
-        judged = of(HOLDOUT, SCORED)
-        if self._wants(job_runs.MONITORED, handwritten.PANDAS_LOOP, handwritten.DATA_LOADER, limit.LIMIT, judged):
+        judged, limits = of(HOLDOUT, SCORED), (limit.LIMIT, limit.TOGETHER)
+        if self._wants(job_runs.MONITORED, handwritten.PANDAS_LOOP, handwritten.DATA_LOADER, *limits, judged):
             with servers.pushgateway() as gateway, self._made(workload.USUAL) as work:
                 contenders = self._chosen(
                     limit.limit(work),
+                    limit.together(work),
                     job_runs.monitored(work, gateway),
                     *handwritten.pandas_loops(work),
                     *handwritten.data_loaders(work),
                     *JudgedRows(self._rows, SCORED).contenders(),
                 )
                 self._try(contenders)
-                self._check(work, [one for one in contenders if one.name not in {limit.LIMIT, judged}])
+                self._check(work, [one for one in contenders if one.name not in {*limits, judged}])
                 self._measure("the usual job", contenders)
 
     def _score_beside_ray(self) -> None:
@@ -130,10 +131,10 @@ class _Suite:
                     self._measure(f"growth: {names[0]}, {names[1]}", contenders)
 
     def _judge(self) -> None:
-        """The contenders that judge slices, tried and found to say the same; MetricFrame with half the rows: it takes long."""
+        """The contenders that judge slices, tried and found to say the same; MetricFrame with a quarter of the rows."""
         for names, rows, what in (
             ((HOLDOUT, SKLEARN_LOOP, GROUPBY_MEANS), self._rows, ""),
-            ((of(HOLDOUT, AT_ONCE), of(METRIC_FRAME, AT_ONCE)), max(1, self._rows // 2), AT_ONCE),
+            ((of(HOLDOUT, AT_ONCE), of(METRIC_FRAME, AT_ONCE)), max(1, self._rows // 4), AT_ONCE),
         ):
             if self._wants(*names):
                 judged = JudgedRows(rows, what)
