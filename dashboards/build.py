@@ -18,6 +18,8 @@ from typing import Any
 from dashboards import check
 
 FOLDER = Path(__file__).parent
+POSTGRESQL = "postgresql"
+"""The folder below, of what only those can use whose ledger is in PostgreSQL."""
 COMMAND = "python -m dashboards.build"
 _SDK = "grafana_foundation_sdk"
 
@@ -25,10 +27,15 @@ _SDK = "grafana_foundation_sdk"
 def generated() -> dict[Path, str]:
     """Each dashboard's file and its text."""
     # Only writing needs the SDK, which is for developers: whoever has installed the package can check without it.
-    from dashboards import batch_run, fleet, model_quality  # noqa: PLC0415
+    from dashboards import batch_run, fleet, model_quality, runs  # noqa: PLC0415
 
-    pages = {"fleet": fleet.page, "batch_run": batch_run.page, "model_quality": model_quality.page}
-    return {FOLDER / f"{name}.json": encoded(page().build()) for name, page in pages.items()}
+    pages = {
+        FOLDER / "fleet.json": fleet.page,
+        FOLDER / "batch_run.json": batch_run.page,
+        FOLDER / "model_quality.json": model_quality.page,
+        FOLDER / POSTGRESQL / "runs.json": runs.page,
+    }
+    return {file: encoded(page().build()) for file, page in pages.items()}
 
 
 def encoded(dashboard: object) -> str:
@@ -40,7 +47,7 @@ def encoded(dashboard: object) -> str:
 
 
 def written() -> list[dict[str, Any]]:
-    """The dashboards that are in the files."""
+    """The dashboards that ask a Prometheus, as they are in the files."""
     return [json.loads(file.read_text(encoding="utf-8")) for file in sorted(FOLDER.glob("*.json"))]
 
 
@@ -53,6 +60,7 @@ def _without_menus(value: Any) -> Any:
 
 def _write() -> int:
     for file, text in generated().items():
+        file.parent.mkdir(exist_ok=True)
         file.write_text(text, encoding="utf-8")
         sys.stdout.write(f"wrote {file.name}\n")
     return 0
@@ -61,7 +69,7 @@ def _write() -> int:
 def _diff() -> int:
     texts = generated()
     stale = {file for file, text in texts.items() if not file.exists() or file.read_text(encoding="utf-8") != text}
-    unknown = set(FOLDER.glob("*.json")) - set(texts)
+    unknown = {*FOLDER.glob("*.json"), *(FOLDER / POSTGRESQL).glob("*.json")} - set(texts)
     for file in sorted(stale):
         old = file.read_text(encoding="utf-8") if file.exists() else ""
         lines = unified_diff(old.splitlines(), texts[file].splitlines(), "on disk", "generated", lineterm="")

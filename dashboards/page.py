@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from dashboards.panels import DATASOURCE, Panel
 from dashboards.sdk import dashboard, models
 
-FLEET, BATCH_RUN, MODEL_QUALITY = "batchgauge-fleet", "batchgauge-run", "batchgauge-quality"
+FLEET, BATCH_RUN, MODEL_QUALITY, RUNS = "batchgauge-fleet", "batchgauge-run", "batchgauge-quality", "batchgauge-runs"
 """The dashboards' uids, by which they link to each other."""
 
 WIDTH = 24
@@ -46,7 +46,7 @@ class Page:
     description: str
     since: str
     refresh: str
-    variables: Sequence[dashboard.QueryVariable]
+    variables: Sequence[dashboard.QueryVariable | dashboard.DatasourceVariable]
     links: Sequence[dashboard.DashboardLink]
     layout: Sequence[Row | Heading]
     annotations: Sequence[dashboard.AnnotationQuery] = ()

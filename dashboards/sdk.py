@@ -19,6 +19,7 @@ with warnings.catch_warnings():
         table,
         timeseries,
     )
+    from grafana_foundation_sdk.cog import variants
     from grafana_foundation_sdk.cog.encoder import JSONEncoder
     from grafana_foundation_sdk.cog.plugins import register_default_plugins
     from grafana_foundation_sdk.models import common as common_models
@@ -42,4 +43,5 @@ __all__ = [
     "statetimeline",
     "table",
     "timeseries",
+    "variants",
 ]

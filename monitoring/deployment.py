@@ -105,7 +105,7 @@ def _sources() -> Iterator[tuple[PurePosixPath, Path]]:
     for pattern in ("*.yml", "rules/*.yml"):
         yield from _below(configuration, pattern)
     yield PurePosixPath("RUNBOOK.md"), _HERE / "RUNBOOK.md"
-    for pattern in ("*.json", "provisioning/**/*.y*ml"):
+    for pattern in ("*.json", "postgresql/*", "provisioning/**/*.y*ml"):
         for target, source in _below(_DASHBOARDS, pattern):
             yield "dashboards" / target, source
 
