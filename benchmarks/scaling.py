@@ -48,7 +48,7 @@ _STYLE = (
     " .tick { fill: var(--muted); font-size: 12px; } .title { fill: var(--muted); font-size: 13px; }"
     " .grid { stroke: var(--hairline); } .axis { stroke: var(--muted); } .note { fill: transparent; }"
     " .line { fill: none; stroke: var(--accent); stroke-width: 2; vector-effect: non-scaling-stroke; }"
-    " .dot { fill: var(--accent); }"
+    " .dot { fill: var(--accent); } svg svg { overflow: visible; }"
 )
 
 

@@ -430,7 +430,7 @@ def test_the_example_is_measured(batchgauge: Command, tmp_path: Path) -> None:
     assert (document["rows"]["rows"], document["rows"]["parts"], document["rows"]["parts_by_group"]) == (1_500, 1, 3)
     assert {one["workers"] for one in document["measurements"]} == {1}
     assert max(one["rows"] for one in document["measurements"]) <= 1_500
-    assert document["current"]["rows"] in {256, 1024}
+    assert document["current"]["rows"] in {64, 256, 1024}
     assert not (root / "digits" / "scored").exists()
 
 
