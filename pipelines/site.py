@@ -58,6 +58,10 @@ class Site(Protocol):
     def expense(self) -> Expense | None:
         """What they have cost; None without them."""
 
+    @property
+    def lost(self) -> int:
+        """Workers that died: they may have left temporary files."""
+
     def settle(self, part: Part, asked: Question, known: TuningReport | None) -> TuningReport:
         """Get warm on the part, and settle what is asked. Raises as `pipelines.settling.settle`, and `EngineError`."""
 
@@ -71,6 +75,7 @@ class Here:
     elsewhere: tuple[str | float, ...] = ()
     hosts: tuple[str, ...] = ()
     expense: Expense | None = None
+    lost = 0
 
     def __init__(self, settings: PipelineSettings, folder: Path, *, cores: int, cancellation: Cancellation) -> None:
         self.scorer = Scorer(settings.model, settings.input, settings.output, settings.batch, folder)
