@@ -285,7 +285,7 @@ class Pipeline:
         finally:
             self.scoring_seconds = monotonic() - started
         if at.lost:
-            sink.remove_leftovers(Path(self._settings.output.path))
+            sink.remove_leftovers(self._output_folder)
         self._cancellation.stop_if_requested()
 
     def _remove_superseded(self, files: tuple[source.InputFile, ...], plan: Plan) -> None:

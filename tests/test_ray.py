@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
+from threading import Thread
 
 import pyarrow as pa
 import pytest
@@ -68,17 +69,19 @@ def job(tmp_path: Path) -> TinyJob:
 
 @contextmanager
 def listening(*, answer: bytes) -> Iterator[str]:
-    """Something else than Ray."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        if answer:
-            process = os.fork()
-            if not process:
-                connection, _ = server.accept()
+    """Something else than Ray; on all interfaces, since Ray takes the host's own address for loopback's."""
+    with socket.create_server(("", 0)) as server:
+        server.settimeout(20)
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
                 connection.sendall(answer)
-                os._exit(0)
+
+        thread = Thread(target=serve)
+        thread.start()
         yield f"127.0.0.1:{server.getsockname()[1]}"
-        if answer:
-            os.waitpid(process, 0)
+        thread.join()
 
 
 def test_without_ray_at_the_address_the_run_says_so(job: TinyJob, tmp_path: Path) -> None:
@@ -90,7 +93,9 @@ def test_without_ray_at_the_address_the_run_says_so(job: TinyJob, tmp_path: Path
     assert "ray start --head" in str(report.reason)
     with listening(answer=b"HTTP/1.1 400 Bad Request\r\n\r\n") as address:
         job.edit({"127.0.0.1:1": address})
-        assert f"what listens at {address} is no Ray" in str(report_of(job.spec, tmp_path / "ledger.db").reason)
+        reason = str(report_of(job.spec, tmp_path / "ledger.db").reason)
+    assert f"engine.address '{address}': no Ray cluster answers there (what listens at" in reason
+    assert "is no Ray" in reason
 
 
 def test_without_ray_installed_the_run_says_which_extra(job: TinyJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
