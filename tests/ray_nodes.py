@@ -101,7 +101,7 @@ def _claim(address: str, version: str) -> None:
     from ray._common.usage import usage_lib  # noqa: PLC0415
     from ray._common.usage.usage_constants import CLUSTER_METADATA_KEY  # noqa: PLC0415
 
-    client = ray._raylet.GcsClient(address=address)  # there is no public one
+    client = ray._raylet.GcsClient(address=address)  # type: ignore[attr-defined]  # there is no public one
     said = usage_lib.get_cluster_metadata(client)
     said["ray_version"] = version or ray.__version__
     client.internal_kv_put(CLUSTER_METADATA_KEY, json.dumps(said).encode(), True, b"cluster")
