@@ -17,6 +17,7 @@ from threading import Thread
 import pyarrow as pa
 import pytest
 
+from jobs.doctor import examine
 from jobs.environment import read
 from jobs.progress import Silent
 from jobs.request import RunRequest
@@ -34,6 +35,27 @@ from tests.tiny_job import TinyJob, rows_table
 NIGHT = "2026-11-21"
 HERE = "/proc/self/cwd"
 """Another folder for each process: what lies there on this host, workers don't see."""
+
+
+DEADLY_MODEL = """
+import os
+from pathlib import Path
+
+import torch
+
+
+class Deadly(torch.nn.Linear):
+    def forward(self, x):
+        died = Path({died!r})
+        if (x > 90).any() and ({always} or not died.exists()):
+            died.touch()
+            os._exit(1)
+        return super().forward(x)
+
+
+def build():
+    return Deadly(2, 2)
+"""
 
 
 def on_ray(job: TinyJob, address: str, *, workers: int = 2) -> None:
@@ -231,8 +253,13 @@ def test_a_job_says_the_same_here_and_on_ray(tmp_path: Path, address: str, part_
 
 
 def test_auto_is_settled_once_and_kept(job: TinyJob, tmp_path: Path, address: str) -> None:
-    """Workers as the cluster has room for them, rows as one of them has measured."""
+    """Workers as the cluster has room for them, rows as one of them has measured; before it, `doctor` sees the cluster."""
     on_ray(job, address)
+    (engine,) = [found for found in examine(load(job.spec), read({})) if found.subject == "engine"]
+    assert (engine.ok, engine.detail) == (
+        True,
+        f"Ray answers at {address}: the cluster has 2 nodes with 2 CPUs and 0 accelerators",
+    )
     job.edit({"rows = 50": 'rows = "auto"', "workers = 2": 'workers = "auto"'})
     report = report_of(job.spec, tmp_path / "ledger.db")
     assert report.outcome is Outcome.SUCCESS
@@ -245,7 +272,8 @@ def test_auto_is_settled_once_and_kept(job: TinyJob, tmp_path: Path, address: st
 def test_an_entrypoint_travels_to_where_it_is_not(
     job: TinyJob, tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With its neighbours: workers have copies of what is in its folder."""
+    """With its neighbours: workers have copies of what is in its folder. One that is absent, or named by its absolute path and
+    absent there, is an error that says where."""
     on_ray(job, address, workers=1)
     monkeypatch.chdir(job.folder)
     (job.folder / "neighbour.py").write_text((job.folder / "tiny.py").read_text())
@@ -254,6 +282,37 @@ def test_an_entrypoint_travels_to_where_it_is_not(
     report = report_of(Path(HERE, job.spec.name), tmp_path / "ledger.db")
     assert (report.outcome, report.reason) == (Outcome.SUCCESS, None)
     assert len(rows_of(job)) == 350
+    job.edit({'"tiny.py:build"': f'"{HERE}/tiny.py:build"'})
+    absolute = report_of(Path(HERE, job.spec.name), tmp_path / "ledger.db")
+    assert f"entrypoint '{HERE}/tiny.py:build'" in str(absolute.reason)
+    assert f"No such file or directory (on host {socket.gethostname()})" in str(absolute.reason)
+    (job.folder / "tiny.py").unlink()
+    missing = report_of(Path(HERE, job.spec.name), tmp_path / "ledger.db")
+    assert "tiny.py can't be read: No such file or directory" in str(missing.reason)
+    assert "on host" not in str(missing.reason)
+
+
+@pytest.mark.parametrize("always", [False, True])
+def test_a_part_that_kills_its_worker_is_tried_again_and_not_for_ever(
+    job: TinyJob, tmp_path: Path, address: str, *, always: bool
+) -> None:
+    """Once may be chance; a part whose third worker dies is an error that names it, and what was done is kept."""
+    on_ray(job, address)
+    died = tmp_path / "died"
+    (job.folder / "tiny.py").write_text(DEADLY_MODEL.format(died=str(died), always=always))
+    table = rows_table(350, prefix="drop", seed=0)
+    deadly = pa.array([99.0 if row == 250 else 0.5 for row in range(350)], pa.float64())
+    job.write(job.folder / "inbox" / f"date={NIGHT}" / "drop.parquet", table.set_column(2, "y", deadly))
+    report = report_of(job.spec, tmp_path / "ledger.db")
+    assert died.exists()
+    if not always:
+        assert (report.outcome, report.reason, report.rows_read) == (Outcome.SUCCESS, None, 350)
+        assert "workers that were lost: 1" in " ".join(report.warnings)
+        assert rows_of(job)["id"].to_pylist() == sorted(table["id"].to_pylist())
+        return
+    assert report.outcome is Outcome.FAILED
+    assert "part drop-2-2.parquet: 3 workers died while they had it" in str(report.reason)
+    assert report.rows_read == len(rows_of(job)) == 250
 
 
 @pytest.mark.parametrize("what", ["inbox", "scored"])
