@@ -30,6 +30,8 @@ from monitoring import servers
 
 Say = Callable[[str], None]
 HALF = Shape("half the rows", rows_divisor=2)
+_RAY_ROUNDS = 3
+"""At most: starting actors takes longer than what they are timed for."""
 
 
 def run(figures: Sequence[Figure], *, rows: int, rounds: int, folder: Path, say: Say) -> Timings:
@@ -172,7 +174,7 @@ class _Suite:
             jobs = [one for one in contenders if one.name in engines]
             if not any(one.missing for one in jobs):
                 self._check(work, jobs)
-            self._measure("on Ray", contenders)
+            self._measure("on Ray", contenders, _RAY_ROUNDS)
 
     def _accelerate(self, shape: Shape) -> None:
         if not self._wants(of(job_runs.MONITORED, shape.name)):
