@@ -111,8 +111,8 @@ def test_without_ray_at_the_address_the_run_says_so(job: TinyJob, tmp_path: Path
     on_ray(job, "127.0.0.1:1")
     report = report_of(job.spec, tmp_path / "ledger.db")
     assert report.outcome is Outcome.FAILED
-    assert "engine.address '127.0.0.1:1': no Ray cluster answers there" in str(report.reason)
-    assert "ray start --head" in str(report.reason)
+    assert "engine.address '127.0.0.1:1': no Ray cluster answers there (" in str(report.reason)
+    assert ":1: Connection refused); start one with 'ray start --head'" in str(report.reason)
     with listening(answer=b"HTTP/1.1 400 Bad Request\r\n\r\n") as address:
         job.edit({"127.0.0.1:1": address})
         reason = str(report_of(job.spec, tmp_path / "ledger.db").reason)
