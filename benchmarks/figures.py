@@ -12,6 +12,7 @@ from benchmarks.handwritten import DATA_LOADER, PANDAS_LOOP
 from benchmarks.job_runs import BARE, LEDGER, MANY_SERIES, MANY_SERIES_UNPUSHED, MONITORED, PUSHES, RECORDS
 from benchmarks.limit import LIMIT, TOGETHER
 from benchmarks.ray_data import BESIDE_RAY, RAY_DATA
+from benchmarks.ray_engine import BY_THREADS, ON_RAY, PARTS_BY_THREADS, PARTS_ON_RAY
 from benchmarks.rounds import Contender, Timings, of
 from benchmarks.sliced import AT_ONCE, GROUPBY_MEANS, HOLDOUT, METRIC_FRAME, SCORED, SKLEARN_LOOP
 from benchmarks.workload import DEEP_MLP, ODD_SHAPES, TRANSFORMER, Shape
@@ -76,7 +77,7 @@ def _accelerated_figures(name: str, shape: Shape) -> tuple[Figure, ...]:
     )
 
 
-SCORING, COMPUTE, MONITORING, GROWTH, SHAPES, QUALITY, COMMANDS, RENDERING, ACCELERATOR = (
+SCORING, COMPUTE, MONITORING, GROWTH, SHAPES, QUALITY, COMMANDS, RENDERING, ENGINES, ACCELERATOR = (
     "Scoring, I/O-bound",
     "Scoring, compute-bound",
     "What monitoring costs",
@@ -85,6 +86,7 @@ SCORING, COMPUTE, MONITORING, GROWTH, SHAPES, QUALITY, COMMANDS, RENDERING, ACCE
     "Sliced quality",
     "The command line",
     "Rendering and pushing",
+    "On Ray",
     "On an accelerator",
 )
 _FRAME_HOLDOUT, _FRAME = of(HOLDOUT, AT_ONCE), of(METRIC_FRAME, AT_ONCE)
@@ -124,6 +126,8 @@ FIGURES = (
     Figure(RENDERING, "rendering-alone", "rendering ÷ client's encoding", rendering.CLIENT, rendering.RENDERED),
     Figure(RENDERING, "rendering-gauges", "and PUT ÷ client's gauges, set, encoded", rendering.CLIENT_GAUGES, _RENDERED),
     Figure(RENDERING, "delivery", "a whole push ÷ client's encoding", rendering.CLIENT, rendering.DELIVERED),
+    Figure(ENGINES, "ray-engine", "scoring, on Ray ÷ by threads, same cores", ON_RAY, BY_THREADS, _least(0.9)),
+    Figure(ENGINES, "ray-parts", "1,000 empty parts, seconds", PARTS_ON_RAY, PARTS_BY_THREADS, _most(2), kind="seconds"),
     *_accelerated_figures("mlp", accelerator.SHAPES[0]),
     *_accelerated_figures("transformer", accelerator.SHAPES[1]),
 )

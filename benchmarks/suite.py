@@ -17,6 +17,7 @@ from benchmarks import (
     job_runs,
     limit,
     ray_data,
+    ray_engine,
     rendering,
     workload,
 )
@@ -29,6 +30,8 @@ from monitoring import servers
 
 Say = Callable[[str], None]
 HALF = Shape("half the rows", rows_divisor=2)
+_RAY_ROUNDS = 3
+"""At most: starting actors takes longer than what they are timed for."""
 
 
 def run(figures: Sequence[Figure], *, rows: int, rounds: int, folder: Path, say: Say) -> Timings:
@@ -65,6 +68,7 @@ class _Suite:
         self._judge()
         self._command()
         self._render()
+        self._score_on_ray()
         for shape in accelerator.SHAPES:
             self._accelerate(shape)
         return self._timings
@@ -159,6 +163,19 @@ class _Suite:
                 contenders = self._chosen(*rendering.contenders(folder, gateway.url))
                 self._try(contenders)
                 self._measure("rendering", contenders, more=5)
+
+    def _score_on_ray(self) -> None:
+        """Half the rows, and parts without any, by both engines."""
+        engines, parts = (ray_engine.ON_RAY, ray_engine.BY_THREADS), (ray_engine.PARTS_ON_RAY, ray_engine.PARTS_BY_THREADS)
+        if not self._wants(*engines, *parts):
+            return
+        with self._made(HALF) as work, ray_engine.one_node():
+            contenders = self._chosen(*ray_engine.contenders(work))
+            self._try(contenders)
+            jobs = [one for one in contenders if one.name in engines]
+            if not any(one.missing for one in jobs):
+                self._check(work, jobs)
+            self._measure("on Ray", contenders, _RAY_ROUNDS)
 
     def _accelerate(self, shape: Shape) -> None:
         if not self._wants(of(job_runs.MONITORED, shape.name)):

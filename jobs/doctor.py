@@ -78,6 +78,8 @@ def _gateway(url: str | None, ca_file: str | None, environment: Environment) -> 
 def _job(spec: JobSpec) -> Iterator[Finding]:
     today = spec.for_date(spec.logical_date(datetime.now(UTC)))
     yield _look("model", lambda: _model(today))
+    if today.engine.kind != "local":
+        yield _look("engine", lambda: _engine(today))
     yield _look("input", lambda: _found(today.input.path))
     yield _look("output", lambda: _output(today.output.path))
     for holdout in today.holdout:
@@ -93,6 +95,12 @@ def _model(spec: JobSpec) -> str:
 
     model = Scorer(spec.model, spec.input, spec.output, spec.batch, spec.folder).model
     return f"{model.version}: {model.format}, {model.parameters:,} parameters, on {model.device}, sha256 {model.sha256[:12]}"
+
+
+def _engine(spec: JobSpec) -> str:
+    from pipelines.site import machines  # noqa: PLC0415  brings in torch
+
+    return machines(spec.engine)
 
 
 def _trainable(spec: JobSpec, reference: str) -> str:

@@ -284,6 +284,8 @@ class Pipeline:
                     self._observer.part(report)
         finally:
             self.scoring_seconds = monotonic() - started
+        if at.lost:
+            sink.remove_leftovers(self._output_folder)
         self._cancellation.stop_if_requested()
 
     def _remove_superseded(self, files: tuple[source.InputFile, ...], plan: Plan) -> None:

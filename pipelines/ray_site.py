@@ -65,6 +65,11 @@ class RaySite:
         usage = self._engine.usage
         return Expense(usage.cpu_seconds, self._cpus * (self.workers or 1), usage.max_resident_memory_bytes)
 
+    @property
+    def lost(self) -> int:
+        """As `Site.lost` promises."""
+        return self._engine.lost
+
     def settle(self, part: Part, asked: Question, known: TuningReport | None) -> TuningReport:
         """As `Site.settle` promises: one worker measures, with the others idle, and the others get warm then."""
         engine = self._engine
@@ -134,10 +139,10 @@ class RaySite:
     def _together(self, found: Sequence[Condition]) -> Condition:
         peaks = [one.accelerator_memory_peak_bytes for one in found if one.accelerator_memory_peak_bytes is not None]
         warnings = dict.fromkeys(chain.from_iterable(one.warnings for one in found))
-        if self._engine.lost:
-            warnings[f"{self._engine.lost} workers were lost; what they had in hand was done again by others"] = None
+        if self.lost:
+            warnings[f"workers that were lost: {self.lost}; what they had in hand was done again by others"] = None
         if self._engine.absent:
-            warnings[f"{self._engine.absent} workers could not be started, for want of room: {described()}"] = None
+            warnings[f"workers that could not be started, for want of room: {self._engine.absent}; {described()}"] = None
         latest = found[0] if found else self.condition
         return Condition(
             latest.model,

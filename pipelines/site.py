@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -14,7 +14,7 @@ from pipelines.errors import SpecError
 from pipelines.replica import Condition, condition
 from pipelines.report import TuningReport
 from pipelines.scoring import Scorer
-from pipelines.settings import PipelineSettings
+from pipelines.settings import EngineSettings, PipelineSettings
 from pipelines.settling import Question, settle
 from pipelines.source import Part
 
@@ -58,6 +58,10 @@ class Site(Protocol):
     def expense(self) -> Expense | None:
         """What they have cost; None without them."""
 
+    @property
+    def lost(self) -> int:
+        """Workers that died: they may have left temporary files."""
+
     def settle(self, part: Part, asked: Question, known: TuningReport | None) -> TuningReport:
         """Get warm on the part, and settle what is asked. Raises as `pipelines.settling.settle`, and `EngineError`."""
 
@@ -71,6 +75,7 @@ class Here:
     elsewhere: tuple[str | float, ...] = ()
     hosts: tuple[str, ...] = ()
     expense: Expense | None = None
+    lost = 0
 
     def __init__(self, settings: PipelineSettings, folder: Path, *, cores: int, cancellation: Cancellation) -> None:
         self.scorer = Scorer(settings.model, settings.input, settings.output, settings.batch, folder)
@@ -115,10 +120,26 @@ def site(settings: PipelineSettings, folder: Path, *, cores: int, cancellation: 
     """
     if settings.engine.kind == "local":
         return nullcontext(Here(settings, folder, cores=cores, cancellation=cancellation))
+    with _ray_is_an_extra():
+        from pipelines.ray_site import ray_site  # noqa: PLC0415  Ray takes long to import
+    return ray_site(settings, folder, cancellation=cancellation)
+
+
+def machines(engine: EngineSettings) -> str:
+    """What the engine has to work with now, in words. Raises `EngineError` and `SpecError` as `site`."""
+    if engine.kind == "local":
+        return "this machine"
+    with _ray_is_an_extra():
+        from pipelines.engines.ray_cluster import connected, described  # noqa: PLC0415  Ray takes long to import
+    with connected(engine.address):
+        return f"Ray answers at {engine.address}: {described()}"
+
+
+@contextmanager
+def _ray_is_an_extra() -> Iterator[None]:
     try:
-        from pipelines.ray_site import ray_site  # noqa: PLC0415  Ray takes long to import, and is an extra
+        yield
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "ray":
             raise
         raise SpecError("engine.kind = 'ray' needs Ray, which isn't installed here: pip install 'batchgauge[ray]'") from error
-    return ray_site(settings, folder, cancellation=cancellation)

@@ -1,11 +1,13 @@
 """A real Ray cluster of two nodes on loopback, a CPU each, in a process of its own: `python -m tests.ray_nodes`.
 
-It obeys lines on its stdin: `kill` ends the second node as a power cut would, `add` makes another one. Workers start in the
+It obeys lines on its stdin: `kill` ends the second node as a power cut would, `add` makes another one, `version 2.9.0` has the
+cluster claim to be that. Workers start in the
 process's folder, so that `/proc/self/cwd` leads the test and them to different places.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -33,11 +35,15 @@ class RayNodes:
         """Have a second node again."""
         self._ask("add")
 
+    def claim_version(self, version: str) -> None:
+        """Have the cluster say that it is Ray of that version; empty: of its own."""
+        self._ask(f"version {version}")
+
     def _ask(self, what: str) -> None:
         assert self._process.stdin is not None
         self._process.stdin.write(f"{what}\n")
         self._process.stdin.flush()
-        assert self._said() == what
+        assert self._said() == what.strip()
 
     def _said(self) -> str:
         assert self._process.stdout is not None
@@ -78,12 +84,27 @@ def main() -> None:
     second = cluster.add_node(num_cpus=1, object_store_memory=_MEMORY)
     print(cluster.address, file=out, flush=True)
     for line in sys.stdin:
-        if line.strip() == "kill":
+        what, _, version = line.rstrip("\n").partition(" ")
+        if what == "kill":
             cluster.remove_node(second, allow_graceful=False)
-        else:
+        elif what == "add":
             second = cluster.add_node(num_cpus=1, object_store_memory=_MEMORY)
-        print(line.strip(), file=out, flush=True)
+        else:
+            _claim(cluster.address, version)
+        print(line.rstrip("\n"), file=out, flush=True)
     cluster.shutdown()  # type: ignore[no-untyped-call]
+
+
+def _claim(address: str, version: str) -> None:
+    """What drivers compare their own version with when they come."""
+    import ray  # noqa: PLC0415
+    from ray._common.usage import usage_lib  # noqa: PLC0415
+    from ray._common.usage.usage_constants import CLUSTER_METADATA_KEY  # noqa: PLC0415
+
+    client = ray._raylet.GcsClient(address=address)  # type: ignore[attr-defined]  # there is no public one
+    said = usage_lib.get_cluster_metadata(client)
+    said["ray_version"] = version or ray.__version__
+    client.internal_kv_put(CLUSTER_METADATA_KEY, json.dumps(said).encode(), True, b"cluster")
 
 
 if __name__ == "__main__":

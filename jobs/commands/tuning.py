@@ -41,6 +41,11 @@ def tune(
         raise SpecError(f"--time {time!r}: must be longer than nothing")
     if latency is not None and not 0 < latency < inf:
         raise SpecError(f"--latency {latency:g}: must be a number of seconds above 0")
+    if loaded.engine.kind != "local":
+        raise SpecError(
+            f"engine.kind = {loaded.engine.kind!r}: tune measures threads of this host, and none of them works on this job; "
+            "with batch.rows = 'auto' its runs measure on a worker"
+        )
 
     from jobs.tune.advice import advise  # the imports that bring in torch
     from jobs.tune.request import TuneRequest

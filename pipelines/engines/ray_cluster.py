@@ -88,7 +88,11 @@ def _probe(address: str) -> None:
     if address == "auto":
         return  # nothing was found: Ray says so at once
     host, _, port = address.rpartition(":")
-    with socket.create_connection((host, int(port)), timeout=_PROBE_SECONDS) as connection:
+    try:
+        connection = socket.create_connection((host, int(port)), timeout=_PROBE_SECONDS)
+    except OSError as error:  # Ray has put the host's own address in place of loopback's: say which
+        raise ConnectionError(f"{address}: {error.strerror or error}") from error
+    with connection:
         connection.sendall(_HELLO)
         with suppress(TimeoutError):
             answer = connection.recv(len(_HELLO))

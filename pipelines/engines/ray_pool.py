@@ -114,7 +114,9 @@ class Pool:
         self._start_missing()
 
     def start(self, cancellation: Cancellation) -> None:
-        """Wait for the workers that soon come. Raises `EngineError` when none does, and `Cancelled`."""
+        """Unless one is there: wait for the workers that soon come. Raises `EngineError` when none does, and `Cancelled`."""
+        if self._ready:
+            return
         while not self._ready:
             self.check()
             cancellation.stop_if_requested()
