@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date
+from importlib.metadata import version
 from pathlib import Path
 from threading import Thread
 
@@ -313,6 +314,19 @@ def test_a_part_that_kills_its_worker_is_tried_again_and_not_for_ever(
     assert report.outcome is Outcome.FAILED
     assert "part drop-2-2.parquet: 3 workers died while they had it" in str(report.reason)
     assert report.rows_read == len(rows_of(job)) == 250
+
+
+def test_a_worker_with_another_torch_is_named(
+    job: TinyJob, tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What this host has is compared with what each worker has: another one may compute something else."""
+    on_ray(job, address)
+    monkeypatch.setattr(
+        "pipelines.engines.ray_pool.versions", lambda: (("batchgauge", version("batchgauge")), ("torch", "1.0"))
+    )
+    report = report_of(job.spec, tmp_path / "ledger.db")
+    words = f"host {socket.gethostname()} of the Ray cluster has torch {version('torch')}, this one 1.0: install the same"
+    assert (report.outcome, report.reason, report.rows_read) == (Outcome.FAILED, words, 0)
 
 
 @pytest.mark.parametrize("what", ["inbox", "scored"])
