@@ -65,7 +65,7 @@ def push_job(ledger: Ledger, job: str, environment: Environment) -> Push:
 def _follow(ledger: Ledger, job: str, environment: Environment) -> None:
     """A gateway may have moved since the job last ran: the ledger learns of it here as it would in a run."""
     state = ledger.state(job)
-    destination = environment.redirected(state.definition.destination)
+    destination = environment.redirected(job, state.definition.destination)
     if destination != state.definition.destination:
         moved = replace(state.definition, destination=destination)
         ledger.register(moved, now=time(), next_expected_at=state.next_expected_at)

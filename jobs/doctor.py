@@ -7,6 +7,7 @@ import platform
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -37,9 +38,8 @@ def examine(spec: JobSpec | None, environment: Environment) -> list[Finding]:
     """Everything, in the order in which a run would need it. Never raises for what it finds."""
     findings = [_packages(), _look("ledger", lambda: _ledger(environment))]
     if spec is None:
-        if environment.gateway:
-            findings.append(_look("gateway", lambda: _gateway(environment.gateway, environment.ca_file, environment)))
-        return findings
+        gateways = environment.gateways or ()
+        return [*findings, *(_look("gateway", partial(_gateway, url, environment.ca_file, environment)) for url in gateways)]
     destination = spec.destination(environment)
     if destination.gateway:
         findings.append(_look("gateway", lambda: _gateway(destination.gateway, destination.ca_file, environment)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,8 @@ SHORTEST_TOKEN = 16
 VARIABLES: dict[str, str] = {
     "LEDGER": "Path of the ledger, or its `postgresql://…`; default: `batchgauge/ledger.db` in the user's state directory.",
     "STATE": "With PostgreSQL: folder for batch records and logs; default: `batchgauge` in the user's state directory.",
-    "GATEWAY": "URL of the Pushgateway; overrides `push.gateway`. Empty: push nowhere.",
+    "GATEWAY": "URL of the Pushgateway; of several, with commas between them, each job has one. Overrides `push.gateway`. "
+    "Empty: push nowhere.",
     "TEXTFILE": "Folder of node_exporter's textfile collector; overrides `push.textfile`.",
     "CA_FILE": "Certificate authority for the gateway, PEM; overrides `push.ca_file`.",
     "USERNAME": "User name for the gateway (basic auth).",
@@ -42,10 +44,10 @@ VARIABLES: dict[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """What the variables say; None where a variable is not set (or, for a secret, empty)."""
+    """What the variables say; None where a variable is not set (or, for a secret, empty). `gateways` is empty for nowhere."""
 
     ledger: str = field(repr=False)  # it may have a password
-    gateway: str | None
+    gateways: tuple[str, ...] | None
     textfile: str | None
     ca_file: str | None
     credentials: Credentials
@@ -71,15 +73,15 @@ class Environment:
             return self.ledger_file.parent
         return Path(self.state).expanduser().absolute() if self.state else _state_path()
 
-    def redirected(self, destination: Destination) -> Destination:
-        """The destination as these facts change it; a variable that is set but empty means nowhere."""
+    def redirected(self, job: str, destination: Destination) -> Destination:
+        """The job's destination as these facts change it; a variable that is set but empty means nowhere."""
 
         def first(said: str | None, before: str | None) -> str | None:
             return (before if said is None else said) or None
 
         return replace(
             destination,
-            gateway=first(self.gateway, destination.gateway),
+            gateway=destination.gateway if self.gateways is None else _of(job, self.gateways),
             textfile=first(self.textfile, destination.textfile),
             ca_file=first(self.ca_file, destination.ca_file),
         )
@@ -99,7 +101,7 @@ def read(variables: Mapping[str, str]) -> Environment:
     return Environment(
         ledger=ledger,
         state=state,
-        gateway=_gateway(variables.get(f"{PREFIX}GATEWAY")),
+        gateways=_gateways(variables.get(f"{PREFIX}GATEWAY")),
         textfile=variables.get(f"{PREFIX}TEXTFILE"),
         ca_file=variables.get(f"{PREFIX}CA_FILE"),
         credentials=_credentials(variables),
@@ -120,16 +122,24 @@ def _state_path() -> Path:
         raise SpecError(f"this user has no home folder: set {PREFIX}STATE to a folder for batch records and logs") from error
 
 
-def _gateway(url: str | None) -> str | None:
-    """The URL, checked before anybody can record or show it; empty says nowhere."""
-    if not url:
-        return url
+def _gateways(text: str | None) -> tuple[str, ...] | None:
+    """The URLs, checked before anybody can record or show them; empty says nowhere."""
+    if not text:
+        return None if text is None else ()
     from monitoring.gateway import checked_url  # noqa: PLC0415  with its HTTP client, that a list of jobs has no use for
 
     try:
-        return checked_url(url)
+        return tuple(dict.fromkeys(checked_url(url.strip()) for url in text.split(",")))
     except PushError as error:
         raise SpecError(f"environment variable {PREFIX}GATEWAY: {error}") from None  # the cause may hold a password
+
+
+def _of(job: str, gateways: tuple[str, ...]) -> str | None:
+    """The job's own of these gateways: on every host the same, about as many jobs to each; with one more, few jobs move.
+
+    Rendezvous hashing: D. Thaler, C. Ravishankar, A Name-Based Mapping Scheme for Rendezvous, 1996.
+    """
+    return max(gateways, key=lambda url: sha256(f"{url} {job}".encode(errors="surrogatepass")).digest(), default=None)
 
 
 def _credentials(variables: Mapping[str, str]) -> Credentials:

@@ -129,6 +129,7 @@ class JobSpec(PipelineSettings):
     def destination(self, environment: Environment) -> Destination:
         """Where the state goes: the environment's word before the job file's."""
         return environment.redirected(
+            self.job.name,
             Destination(
                 gateway=self.push.gateway,
                 textfile=self.push.textfile,
@@ -136,7 +137,7 @@ class JobSpec(PipelineSettings):
                 ca_file=self.push.ca_file,
                 every_seconds=self.push.every,
                 timeout_seconds=self.push.timeout,
-            )
+            ),
         )
 
     def definition(self, environment: Environment) -> JobDefinition:

@@ -103,7 +103,7 @@ class Scheduler:
 
     def pushing_to(self, url: str) -> Self:
         """With a gateway."""
-        self.environment = replace(self.environment, gateway=url)
+        self.environment = replace(self.environment, gateways=(url,))
         return self
 
     def write(self, name: str, schedule: str = "0 * * * *", settings: str = "", *, file: str | None = None) -> Path:

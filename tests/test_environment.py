@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from jobs.environment import alerts_token, read
 from jobs.scheduler import Settings
+from monitoring.state import Destination
 from pipelines.errors import SpecError
 
 
@@ -98,3 +100,30 @@ def test_a_token_that_can_be_guessed_is_refused_unseen() -> None:
 def test_other_variables_are_none_of_our_business() -> None:
     """Only our prefix is looked at; the ledger has a default."""
     assert read({"HOME": "/root"}).ledger.endswith("batchgauge/ledger.db")
+
+
+GATEWAYS = tuple(f"http://gw-{number}:9091" for number in range(3))
+
+
+def chosen(job: str, gateways: tuple[str, ...]) -> str | None:
+    return read({"BATCHGAUGE_GATEWAY": ", ".join(gateways)}).redirected(job, Destination("http://other:1")).gateway
+
+
+def test_of_several_gateways_each_job_has_one() -> None:
+    """The same on every host, in whatever order they are listed; each gets its share, and one more takes from all a little."""
+    jobs = [f"job {number}" for number in range(300)]
+    places = {job: chosen(job, GATEWAYS) for job in jobs}
+    assert places == {job: chosen(job, GATEWAYS[::-1]) for job in jobs}
+    shares = Counter(places.values())
+    assert set(shares) == set(GATEWAYS)
+    assert min(shares.values()) > 60
+    more = {job: chosen(job, (*GATEWAYS, "http://gw-3:9091")) for job in jobs}
+    assert {more[job] for job in jobs if more[job] != places[job]} == {"http://gw-3:9091"}
+
+
+def test_each_of_several_gateways_is_checked() -> None:
+    """A comma too many would be a gateway that nobody has named."""
+    for text in ("http://gw:9091,", "http://gw:9091,gw-2:9091", "http://gw:9091,http://me:hunter2@gw-2:9091"):
+        with pytest.raises(SpecError, match="BATCHGAUGE_GATEWAY") as caught:
+            read({"BATCHGAUGE_GATEWAY": text})
+        assert "hunter2" not in str(caught.value)

@@ -233,8 +233,8 @@ def test_the_demo_pushes_to_nothing_but_its_own_servers(tmp_path: Path, monkeypa
     """Whatever gateway this shell is set up for: there, the demo's alert would wake somebody."""
     monkeypatch.setattr(demo, "ROOT", tmp_path)
     shell = {"BATCHGAUGE_GATEWAY": "http://push.example.org:9091", "BATCHGAUGE_TEXTFILE": "/var/lib/node_exporter"}
-    without_servers = read(shell | demo._destination(None)).redirected(Destination())
+    without_servers = read(shell | demo._destination(None)).redirected("job", Destination())
     assert (without_servers.gateway, without_servers.textfile) == (None, str(tmp_path / "textfile"))
     ours = "http://127.0.0.1:9191"
-    with_servers = read(shell | demo._destination(ours)).redirected(Destination())
+    with_servers = read(shell | demo._destination(ours)).redirected("job", Destination())
     assert (with_servers.gateway, with_servers.textfile) == (ours, None)

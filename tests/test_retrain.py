@@ -478,7 +478,7 @@ def test_rolling_back_pushes_to_where_the_environment_says_now(
 ) -> None:
     """As every other command does."""
     go(job, environment)
-    moved = replace(environment, gateway=pushgateway.url)
+    moved = replace(environment, gateways=(pushgateway.url,))
     with Ledger.open(environment.ledger) as ledger:
         result = roll_back(ledger, load(job.spec), moved)
     assert result.delivery is not None, result.push_error

@@ -59,7 +59,7 @@ class Sync:
         outcomes: list[tuple[str, str | None]] = []
         for job in self._ledger.jobs():
             state = self._state(job, settled)
-            destination = self._environment.redirected(state.definition.destination)
+            destination = self._environment.redirected(job, state.definition.destination)
             if destination.gateway:
                 gateways.setdefault((destination.gateway, destination.ca_file), []).append(state)
             elif _textfile_is_behind(state, destination):
@@ -94,7 +94,7 @@ class Sync:
             yield "", str(error)
             return
         for state in states:
-            destination = self._environment.redirected(state.definition.destination)
+            destination = self._environment.redirected(state.definition.job, state.definition.destination)
             if _gateway_is_behind(state, destination, groups) or _textfile_is_behind(state, destination):
                 push = push_job(self._ledger, state.definition.job, self._environment)
                 yield state.definition.job, push.error
