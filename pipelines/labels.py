@@ -96,6 +96,11 @@ def listed(names: Sequence[object]) -> str:
     return f"{shown}, … ({len(names):,} in all)" if len(names) > _SHOWN else shown
 
 
+def is_text(kind: pa.DataType) -> bool:
+    """Whether it is one of Arrow's types of text."""
+    return any(belongs(kind) for belongs in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view))
+
+
 def _text(name: ClassName) -> str:
     return str(name).lower() if isinstance(name, bool) else str(name)
 
@@ -103,7 +108,7 @@ def _text(name: ClassName) -> str:
 def _family(kind: pa.DataType) -> Literal["number", "text", "nothing", "neither"]:
     if pa.types.is_null(kind):
         return "nothing"
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+    if is_text(kind):
         return "text"
     numeric = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean)
     return "number" if any(belongs(kind) for belongs in numeric) else "neither"

@@ -28,6 +28,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.errors import DataError
+from pipelines.labels import is_text
 from pipelines.quality import Counts
 from pipelines.settings import BinnedColumn, HoldoutSettings, dimension_columns
 
@@ -97,8 +98,9 @@ def _code_part(part: str | BinnedColumn, table: pa.Table, *, crossed: bool) -> C
                 "cast it, or slice by its values"
             )
         return _code_bins(plain(column), part.bins)
+    coded_text = pa.types.is_dictionary(column.type) and is_text(column.type.value_type)
     try:
-        coded = _code_dictionary(column) if _is_coded_text(column.type) else _code_values(plain(column))
+        coded = _code_dictionary(column) if coded_text else _code_values(plain(column))
         coded.values.validate(full=True)  # bytes that aren't UTF-8 could not be shown
     except pa.ArrowException as error:
         raise DataError(
@@ -136,12 +138,6 @@ def _places(indices: pa.Array, start: int, null: int) -> npt.NDArray[np.int64]:
     if indices.null_count:
         codes[indices.is_null().to_numpy(zero_copy_only=False)] = null
     return codes
-
-
-def _is_coded_text(kind: pa.DataType) -> bool:
-    if not pa.types.is_dictionary(kind):
-        return False
-    return any(belongs(kind.value_type) for belongs in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view))
 
 
 def plain(column: pa.ChunkedArray) -> pa.Array:
