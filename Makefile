@@ -25,7 +25,7 @@ test-next: $(HOME_DIR)/.ready $(HOME_DIR)/.tools-$(SUITE) $(HOME_DIR)/.browser $
 
 SEED ?= 20261126
 
-soak: $(HOME_DIR)/.ready $(HOME_DIR)/.tools  ## the long form of the fault suite, with a table at its end; SEED=… repeats one
+soak: $(HOME_DIR)/.ready $(HOME_DIR)/.tools $(HOME_DIR)/.postgresql  ## the long form of the fault suite, with a table at its end; SEED=… repeats one
 	$(BIN)/python -m pytest tests/faults --soak --seed $(SEED)
 
 audit:  ## the pinned set against published advisories; needs the network
