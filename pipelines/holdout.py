@@ -19,8 +19,6 @@ from pipelines.report import HoldoutReport, SliceReport
 from pipelines.settings import ClassName, HoldoutSettings
 from pipelines.slices import SliceCounts
 
-_FEW_CELLS = 4096
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HoldoutCounts:
@@ -90,13 +88,21 @@ class HoldoutCounter:
         self._check_columns(table.schema)
         self._check_predicted(predicted, table.num_rows)
         true = self._labels.indexes(slices.plain(table.column(self._settings.label)))
-        labelled = true != UNLABELLED
-        unlabelled = len(true) - int(labelled.sum())
-        if unlabelled:
+        unlabelled = 0
+        if len(true) and true.min() == UNLABELLED:
+            labelled = true != UNLABELLED
+            unlabelled = len(true) - int(labelled.sum())
             table, true, predicted = table.filter(pa.array(labelled)), true[labelled], predicted[labelled]
         coded = [dimension.code(table) for dimension in self._dimensions]
-        cells, rows = _counted(true * self._size + predicted, self._size**2)
-        counted = tuple(SliceCounts.tally(one, true, predicted, classes=self._size, limit=self._tracked) for one in coded)
+        confusions = [slices.confusions(one, true, predicted, classes=self._size) for one in coded]
+        counted = tuple(
+            SliceCounts.tally(one, true, predicted, classes=self._size, limit=self._tracked)
+            if matrices is None
+            else SliceCounts.of_confusions(one.values, matrices, limit=self._tracked)
+            for one, matrices in zip(coded, confusions, strict=True)
+        )
+        whole = next((matrices.sum(axis=0).ravel() for matrices in confusions if matrices is not None), None)
+        cells, rows = _counted(true * self._size + predicted, self._size**2) if whole is None else _occurring(whole)
         return HoldoutCounts(cells, rows, counted, unlabelled)
 
     def report(
@@ -147,27 +153,24 @@ class HoldoutCounter:
         return [counts.largest(size) for counts, size in zip(counted, kept, strict=True)]
 
     def _slice_reports(self, dimension: str, counts: SliceCounts) -> list[SliceReport]:
-        order = slices.largest_first(counts.values, counts.examples[:-1].sum(axis=1)).tolist()
-        names = counts.values.to_pylist()
-        shown = [(names[position], position) for position in order]
+        order = slices.largest_first(counts.values, counts.examples[:-1].sum(axis=1))
+        values = counts.values.take(pa.array(order)).to_pylist()
         if counts.examples[-1].any():
-            shown.append((slices.OTHER, len(names)))
-        return [
-            quality.slice_report(
-                self._task,
-                dimension,
-                value,
-                examples=counts.examples[position],
-                correct=counts.correct[position],
-                min_examples=self._settings.min_examples,
-            )
-            for value, position in shown
-        ]
+            order, values = np.append(order, len(order)), [*values, slices.OTHER]
+        return quality.slice_reports(
+            self._task,
+            dimension,
+            values,
+            examples=counts.examples[order],
+            correct=counts.correct[order],
+            min_examples=self._settings.min_examples,
+        )
 
     def _check_predicted(self, predicted: npt.NDArray[np.int64], rows: int) -> None:
         if predicted.shape != (rows,):
             raise ModelError(f"predictions of shape {predicted.shape} for {rows:,} rows")
-        if rows and not (predicted.min() >= 0 and predicted.max() < self._size):
+        # A negative number, read as one without a sign, is larger than any.
+        if rows and predicted.view(np.uint64).max() >= self._size:
             raise ModelError(f"a prediction outside the model's {self._size} classes")
 
     def _check_columns(self, schema: pa.Schema) -> None:
@@ -188,9 +191,13 @@ class HoldoutCounter:
 
 def _counted(cells: Counts, size: int) -> tuple[Counts, Counts]:
     """The numbers below `size` that occur, rising, and how often each does."""
-    if size <= max(len(cells), _FEW_CELLS):  # sorting takes twice as long as counting all that there can be
-        rows = np.bincount(cells, minlength=size)
-        occurring = np.flatnonzero(rows)
-        return occurring, rows[occurring]
+    if size <= max(len(cells), slices.FEW_CELLS):  # sorting takes twice as long as counting all that there can be
+        return _occurring(np.bincount(cells, minlength=size))
     occurring, rows = np.unique(cells, return_counts=True)
     return occurring, rows.astype(np.int64)
+
+
+def _occurring(rows: Counts) -> tuple[Counts, Counts]:
+    """The positions of what isn't 0, and it."""
+    occurring = np.flatnonzero(rows)
+    return occurring, rows[occurring]

@@ -77,11 +77,14 @@ class Labels:
         names = [name for name in self.classes if isinstance(name, int) and 0 <= name < _LONGEST_TABLE]
         if len(names) < len(self.classes):
             return None
+        values = array.to_numpy()
+        if values.min() < 0 or values.max() > max(names):
+            return None
+        if names == list(range(len(names))):
+            same: Counts = values.astype(np.int64, copy=False)
+            return same
         table = np.full(max(names) + 1, _UNKNOWN, np.int64)
         table[names] = np.arange(len(names))
-        values = array.to_numpy()
-        if values.min() < 0 or values.max() >= len(table):
-            return None
         true: Counts = table[values]
         return None if (true == _UNKNOWN).any() else true
 

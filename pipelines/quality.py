@@ -11,7 +11,7 @@ predicted takes no part in macro precision.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import sqrt
+from itertools import repeat
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -56,7 +56,7 @@ def wilson(successes: int, trials: int) -> Estimate | None:
     """
     if not 0 <= successes <= trials:
         raise ValueError(f"{successes} successes in {trials} trials")
-    return _score_interval(successes / trials, trials) if trials else None
+    return _wilson(np.array([successes]), np.array([trials]))[0]
 
 
 def macro_recall(examples: Counts, correct: Counts) -> Estimate | None:
@@ -73,35 +73,66 @@ def macro_recall(examples: Counts, correct: Counts) -> Estimate | None:
     and B. Coull, The American Statistician 52 (1998), 119-126. Adding up the squared arms of each class's Wilson
     interval (Newcombe's MOVER) was tried and covered only 80 to 90 % where many classes are small and good.
     """
+    return macro_recalls(examples[None], correct[None])[0]
+
+
+def macro_recalls(examples: Counts, correct: Counts) -> list[Estimate | None]:
+    """`macro_recall` of each row, from `[S, C]`."""
     present = examples > 0
-    if not present.any():
-        return None
-    rows, right = examples[present], correct[present]
+    classes = np.maximum(present.sum(axis=1), 1)
+    rows, right = np.where(present, examples, 1), np.where(present, correct, 0)
     shifted = (right + _SQUARE / 2) / (rows + _SQUARE)
-    mean = float(shifted.mean())
-    variance = float((shifted * (1 - shifted) / rows).sum()) / len(rows) ** 2
-    return _score_interval(float((right / rows).mean()), mean * (1 - mean) / variance)
+    means = _sums(shifted, present) / classes
+    variances = _sums(shifted * (1 - shifted) / rows, present) / classes**2
+    trials = np.divide(means * (1 - means), variances, out=np.zeros(len(means)), where=variances > 0)
+    return _score_intervals(_sums(right / rows, present) / classes, trials)
 
 
-def _score_interval(share: float, trials: float) -> Estimate:
-    spread = NORMAL_QUANTILE * sqrt(share * (1 - share) / trials + _SQUARE / (4 * trials**2))
-    centre = share + _SQUARE / (2 * trials)
-    widened = 1 + _SQUARE / trials
-    lower, upper = (centre - spread) / widened, (centre + spread) / widened
+def _sums(values: npt.NDArray[np.float64], present: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+    """Of the classes that have examples, `[S]` from `[S, C]`."""
+    sums: npt.NDArray[np.float64] = np.where(present, values, 0.0).sum(axis=1)
+    return sums
+
+
+def _wilson(successes: Counts, trials: Counts) -> list[Estimate | None]:
+    """`wilson` of each, from `[S]`."""
+    return _score_intervals(successes / np.maximum(trials, 1), trials.astype(np.float64))
+
+
+def _score_intervals(shares: npt.NDArray[np.float64], trials: npt.NDArray[np.float64]) -> list[Estimate | None]:
+    """Shares with their bounds, from `[S]`; None for no trials."""
+    tried = trials > 0
+    known = np.where(tried, trials, 1.0)
+    spread = NORMAL_QUANTILE * np.sqrt(shares * (1 - shares) / known + _SQUARE / (4 * known**2))
+    centre = shares + _SQUARE / (2 * known)
+    widened = 1 + _SQUARE / known
     # Rounding must not carry a bound past the share that it bounds, nor out of 0 to 1.
-    return Estimate(share, max(0.0, min(share, lower)), min(1.0, max(share, upper)))
+    lower = np.maximum(0.0, np.minimum(shares, (centre - spread) / widened))
+    upper = np.minimum(1.0, np.maximum(shares, (centre + spread) / widened))
+    found = map(Estimate, shares.tolist(), lower.tolist(), upper.tolist())
+    return [one if there else None for one, there in zip(found, tried.tolist(), strict=True)]
 
 
 def accuracy(examples: Counts, correct: Counts) -> Estimate | None:
     """Right ÷ all rows, (TP + TN) / (TP + TN + FP + FN) for two classes, with its Wilson bounds."""
-    return wilson(int(correct.sum()), int(examples.sum()))
+    return accuracies(examples[None], correct[None])[0]
+
+
+def accuracies(examples: Counts, correct: Counts) -> list[Estimate | None]:
+    """`accuracy` of each row, from `[S, C]`."""
+    return _wilson(correct.sum(axis=1), examples.sum(axis=1))
 
 
 def recall(task: Task, examples: Counts, correct: Counts) -> Estimate | None:
     """Binary: TP / (TP + FN) with its Wilson bounds. Multiclass: `macro_recall`."""
+    return recalls(task, examples[None], correct[None])[0]
+
+
+def recalls(task: Task, examples: Counts, correct: Counts) -> list[Estimate | None]:
+    """`recall` of each row, from `[S, C]`."""
     if task == "binary":
-        return wilson(int(correct[_POSITIVE]), int(examples[_POSITIVE]))
-    return macro_recall(examples, correct)
+        return _wilson(correct[:, _POSITIVE], examples[:, _POSITIVE])
+    return macro_recalls(examples, correct)
 
 
 def figures(task: Task, counts: ClassCounts) -> Figures:
@@ -141,17 +172,20 @@ def class_reports(names: Sequence[str], counts: ClassCounts) -> tuple[ClassRepor
     )
 
 
-def slice_report(
-    task: Task, dimension: str, value: str, *, examples: Counts, correct: Counts, min_examples: int
-) -> SliceReport:
-    """One slice, from its rows per true class (`examples`, `[C]`) and those predicted right (`correct`, `[C]`)."""
-    rows = int(examples.sum())
-    return SliceReport(
-        dimension=dimension,
-        value=value,
-        examples=rows,
-        correct=int(correct.sum()),
-        accuracy=accuracy(examples, correct),
-        recall=recall(task, examples, correct),
-        judged=rows >= min_examples,
+def slice_reports(
+    task: Task, dimension: str, values: Sequence[str], *, examples: Counts, correct: Counts, min_examples: int
+) -> list[SliceReport]:
+    """One report for each slice, from its rows per true class (`examples`, `[S, C]`) and those predicted right (`correct`)."""
+    rows = examples.sum(axis=1)
+    return list(
+        map(
+            SliceReport,
+            repeat(dimension),
+            values,
+            rows.tolist(),
+            correct.sum(axis=1).tolist(),
+            accuracies(examples, correct),
+            recalls(task, examples, correct),
+            (rows >= min_examples).tolist(),
+        )
     )

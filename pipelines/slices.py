@@ -40,12 +40,15 @@ _LONGEST, _DIGITS, _CUT = 200, 16, "\\…"
 _KEPT = _LONGEST - _DIGITS - len(_CUT)
 _TRACKED_BUDGETS = 64
 _TRACKED_CELLS = 2**20
+_CACHED_ROWS = 32_768
+FEW_CELLS = 4096
+"""So many are counted all, however few rows there are."""
 
 
 class Coded(NamedTuple):
-    """Rows of one dimension: `codes` (int64 `[n]`) are positions in `values`, distinct texts that all occur."""
+    """Rows of one dimension: `codes` (integers `[n]`) are positions in `values`, distinct texts. Not every one need occur."""
 
-    codes: npt.NDArray[np.int64]
+    codes: npt.NDArray[np.integer]
     values: pa.LargeStringArray
 
 
@@ -111,29 +114,27 @@ def _code_part(part: str | BinnedColumn, table: pa.Table, *, crossed: bool) -> C
 
 def _code_values(array: pa.Array) -> Coded:
     encoded = array.dictionary_encode(null_encoding="encode")
-    return Coded(encoded.indices.to_numpy().astype(np.int64), encoded.dictionary.cast(pa.large_string()))
+    return Coded(encoded.indices.to_numpy(), encoded.dictionary.cast(pa.large_string()))
 
 
 def _code_dictionary(column: pa.ChunkedArray) -> Coded:
-    """Text that was coded when it was read. A dictionary may have null, values twice, and some that no row has (any more)."""
+    """Text that was coded when it was read. A dictionary may have null, values twice, and some that no row has."""
     dictionaries = [chunk.dictionary.cast(pa.large_string()) for chunk in column.chunks]
-    entries = pa.concat_arrays([*dictionaries, pa.nulls(1, pa.large_string())])
+    entries = pa.concat_arrays([*dictionaries, pa.nulls(1 if column.null_count else 0, pa.large_string())])
     starts = np.cumsum([0, *map(len, dictionaries)])
     pieces = [_places(chunk.indices, start, len(entries) - 1) for chunk, start in zip(column.chunks, starts, strict=False)]
-    codes = np.concatenate([np.zeros(0, np.int64), *pieces])
+    codes = pieces[0] if len(pieces) == 1 else np.concatenate([np.zeros(0, np.int64), *pieces])
     distinct = entries.dictionary_encode(null_encoding="encode")
     places = distinct.indices.to_numpy()
-    occurring = np.flatnonzero(np.bincount(codes, minlength=len(entries)))
-    used = np.zeros(len(distinct.dictionary), bool)
-    used[places[occurring]] = True
-    moved = (np.cumsum(used) - 1)[places]
-    if (moved[occurring] != occurring).any():
-        codes = moved[codes]
-    return Coded(codes, distinct.dictionary.filter(pa.array(used)))
+    if len(distinct.dictionary) < len(entries):
+        codes = places[codes]
+    return Coded(codes, distinct.dictionary)
 
 
-def _places(indices: pa.Array, start: int, null: int) -> npt.NDArray[np.int64]:
+def _places(indices: pa.Array, start: int, null: int) -> npt.NDArray[np.integer]:
     """Indices of a dictionary whose entries begin at `start`, and where null is."""
+    if not start and not indices.null_count:
+        return indices.to_numpy()  # type: ignore[no-any-return]  # pyarrow is untyped
     codes: npt.NDArray[np.int64] = indices.fill_null(0).to_numpy().astype(np.int64) + start
     if indices.null_count:
         codes[indices.is_null().to_numpy(zero_copy_only=False)] = null
@@ -149,7 +150,7 @@ def plain(column: pa.ChunkedArray) -> pa.Array:
         column = column.cast(pa.large_string())
     if pa.types.is_binary(column.type) or pa.types.is_binary_view(column.type):
         column = column.cast(pa.large_binary())
-    array = column.combine_chunks()
+    array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
     if pa.types.is_float16(array.type):
         array = array.cast(pa.float32())
     if pa.types.is_floating(array.type):
@@ -185,7 +186,7 @@ def _code_bins(array: pa.Array, edges: tuple[float, ...]) -> Coded:
     codes[np.isnan(numbers)] = len(edges) + 1
     shown = [_edge_text(edge) for edge in edges]
     between = [f"{low} to {high}" for low, high in pairwise(shown)]
-    return _occurring(codes, pa.array([f"< {shown[0]}", *between, f">= {shown[-1]}", NULL], pa.large_string()))
+    return Coded(codes, pa.array([f"< {shown[0]}", *between, f">= {shown[-1]}", NULL], pa.large_string()))
 
 
 def _edge_text(edge: float) -> str:
@@ -193,16 +194,22 @@ def _edge_text(edge: float) -> str:
 
 
 def _cross(left: Coded, right: Coded) -> Coded:
-    pairs, codes = np.unique(left.codes * max(1, len(right.values)) + right.codes, return_inverse=True)
-    first, second = np.divmod(pairs, max(1, len(right.values)))
+    width = max(1, len(right.values))
+    pairs, codes = _renumbered(left.codes.astype(np.int64) * width + right.codes, len(left.values) * width)
+    first, second = np.divmod(pairs, width)
     return Coded(
         codes, pc.binary_join_element_wise(left.values.take(pa.array(first)), right.values.take(pa.array(second)), _text(","))
     )
 
 
-def _occurring(codes: npt.NDArray[np.int64], values: pa.LargeStringArray) -> Coded:
-    used, codes = np.unique(codes, return_inverse=True)
-    return Coded(codes, values.take(pa.array(used)))
+def _renumbered(numbers: Counts, size: int) -> tuple[Counts, Counts]:
+    """The numbers below `size` that occur, rising, and each one's place among them."""
+    if size > max(len(numbers), FEW_CELLS):
+        return np.unique(numbers, return_inverse=True)
+    occurring = np.flatnonzero(np.bincount(numbers, minlength=size))
+    places = np.zeros(size, np.int64)
+    places[occurring] = np.arange(len(occurring))
+    return occurring, places[numbers]
 
 
 def _text(text: str) -> Any:
@@ -229,16 +236,38 @@ class SliceCounts:
     @classmethod
     def tally(cls, coded: Coded, true: Counts, predicted: Counts, *, classes: int, limit: int) -> Self:
         """Count rows by slice and class. `true` and `predicted` are class indexes, int64 `[n]`."""
-        values, codes = coded.values, coded.codes
-        tracked = min(limit, len(values))
-        if len(values) > limit:
-            keep = largest_first(values, np.bincount(codes, minlength=len(values)))[:limit]
+        values, codes = coded.values, coded.codes.astype(np.int64, copy=False)
+        if len(values) > limit:  # so many cells are not made for what is folded anyway
+            rows = np.bincount(codes, minlength=len(values))
+            keep = largest_first(values, rows)[:limit]
             positions = np.full(len(values), limit)
             positions[keep] = np.arange(limit)
+            folded = int(np.count_nonzero(rows)) - int(np.count_nonzero(rows[keep]))
             values, codes = values.take(pa.array(keep)), positions[codes]
+        else:
+            folded = 0
         cells = 2 * (codes * classes + true) + (true == predicted)
-        wrong, correct = np.moveaxis(np.bincount(cells, minlength=2 * (tracked + 1) * classes).reshape(-1, classes, 2), 2, 0)
-        return cls(values, wrong + correct, np.ascontiguousarray(correct), limit, len(coded.values) - tracked)
+        counted = np.bincount(cells, minlength=2 * (len(values) + 1) * classes).reshape(-1, classes, 2)
+        return cls._of_those_that_occur(values, counted.sum(axis=2), counted[:, :, 1], limit, folded)
+
+    @classmethod
+    def of_confusions(cls, values: pa.LargeStringArray, confusions: Counts, *, limit: int) -> Self:
+        """What `tally` counts, from the confusion matrix of each value: int64 `[len(values), C, C]`, true × predicted."""
+        nothing = np.zeros((1, confusions.shape[1]), np.int64)
+        examples = np.vstack([confusions.sum(axis=2), nothing])
+        correct = np.vstack([confusions.diagonal(axis1=1, axis2=2), nothing])
+        return cls._of_those_that_occur(values, examples, correct, limit, 0).largest(limit)
+
+    @classmethod
+    def _of_those_that_occur(
+        cls, values: pa.LargeStringArray, examples: Counts, correct: Counts, limit: int, folded: int
+    ) -> Self:
+        occurs: npt.NDArray[np.bool_] = examples.sum(axis=1) > 0
+        if not occurs[:-1].all():
+            values = values.filter(pa.array(occurs[:-1]))
+            occurs[-1] = True  # there is always one for the others
+            examples, correct = examples[occurs], correct[occurs]
+        return cls(values, examples, np.ascontiguousarray(correct), limit, folded)
 
     def __add__(self, other: SliceCounts) -> SliceCounts:
         merged = pa.concat_arrays([self.values, other.values]).dictionary_encode()
@@ -252,14 +281,36 @@ class SliceCounts:
             correct[rows] += counts.correct
         return SliceCounts(merged.dictionary, examples, correct, self.limit, self.folded + other.folded).largest(self.limit)
 
-    def largest(self, limit: int) -> SliceCounts:
+    def largest(self, limit: int) -> Self:
         """The same counts with at most `limit` values: the smallest are folded, ties by value."""
         if len(self.values) <= limit:
             return self
         order = largest_first(self.values, self.examples[:-1].sum(axis=1))
         keep, fold = order[:limit], np.append(order[limit:], len(order))
         examples, correct = (np.vstack([array[keep], array[fold].sum(axis=0)]) for array in (self.examples, self.correct))
-        return SliceCounts(self.values.take(pa.array(keep)), examples, correct, self.limit, self.folded + len(fold) - 1)
+        return type(self)(self.values.take(pa.array(keep)), examples, correct, self.limit, self.folded + len(fold) - 1)
+
+
+def confusions(coded: Coded, true: Counts, predicted: Counts, *, classes: int) -> Counts | None:
+    """The confusion matrix of each value, int64 `[len(values), C, C]`, true × predicted; None where that is too many cells.
+
+    `true` and `predicted` are class indexes, int64 `[n]`. It says all that is asked of the rows later, and is counted in one
+    pass, so many rows at a time as stay in the cache.
+    """
+    size = len(coded.values) * classes**2
+    if size > max(len(true), FEW_CELLS):
+        return None
+    found = np.zeros(size, np.int64)
+    at_once = max(_CACHED_ROWS, size)
+    for first in range(0, len(true), at_once):
+        rows = slice(first, first + at_once)
+        cells = coded.codes[rows].astype(np.int64)
+        cells *= classes
+        cells += true[rows]
+        cells *= classes
+        cells += predicted[rows]
+        found += np.bincount(cells, minlength=size)
+    return found.reshape(-1, classes, classes)
 
 
 def within_budget(counted: Sequence[tuple[str, SliceCounts]], budget: int) -> list[int]:

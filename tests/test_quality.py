@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest  # type: ignore[import-untyped]  # scipy publishes no type information
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precision_score, recall_score
 
-from pipelines.quality import ClassCounts, Task, class_reports, figures, macro_recall, slice_report, wilson
+from pipelines.quality import ClassCounts, Task, class_reports, figures, macro_recall, slice_reports, wilson
 from pipelines.report import Estimate
 
 Indexes = npt.NDArray[np.int64]
@@ -201,16 +201,17 @@ def test_macro_recall_bounds_narrow_with_more_examples() -> None:
 
 def test_a_slice_is_judged_from_min_examples_on() -> None:
     """Figures are of the slice's own rows; one row short of `min_examples` and it is shown, not judged."""
-    found = slice_report("binary", "scanner", "a", examples=numbers(10, 20), correct=numbers(9, 15), min_examples=30)
+    examples, correct = np.array([[10, 20], [10, 19]]), np.array([[9, 15], [9, 15]])
+    found, short = slice_reports("binary", "scanner", ["a", "b"], examples=examples, correct=correct, min_examples=30)
     assert (found.dimension, found.value, found.examples, found.correct, found.judged) == ("scanner", "a", 30, 24, True)
     assert found.accuracy == wilson(24, 30)
     assert found.recall == wilson(15, 20)
-    short = slice_report("binary", "scanner", "a", examples=numbers(10, 19), correct=numbers(9, 15), min_examples=30)
-    assert not short.judged
+    assert (short.value, short.examples, short.judged) == ("b", 29, False)
 
 
 def test_a_slice_without_positives_has_no_recall() -> None:
     """A recall of nothing is absent; the accuracy is there."""
-    found = slice_report("binary", "scanner", "a", examples=numbers(5, 0), correct=numbers(4, 0), min_examples=1)
+    examples, correct = np.array([[5, 0]]), np.array([[4, 0]])
+    (found,) = slice_reports("binary", "scanner", ["a"], examples=examples, correct=correct, min_examples=1)
     assert found.recall is None
     assert isinstance(found.accuracy, Estimate)
