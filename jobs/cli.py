@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from jobs import printing
+from jobs import collector, printing
 from jobs.commands import delivering, deploying, looking, moving, retraining, running, tuning
 from jobs.commands.common import FAILED, USAGE
 from jobs.signals import EXIT_BASE
@@ -44,6 +44,7 @@ app.add_typer(stack_app, name="stack")
 
 def main() -> NoReturn:
     """Run the command; an error that we know is one clear message and an exit code."""
+    collector.rest()
     printing.replace_unprintable()
     try:
         app()

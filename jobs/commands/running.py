@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs import printing
+from jobs import collector, printing
 from jobs.commands.common import (
     BREACH,
     FAILED,
@@ -98,6 +98,7 @@ def schedule(
     from jobs.schedule import serve
     from jobs.scheduler.settings import Settings, default_max_running
 
+    collector.resume()
     settings = Settings(
         paths=tuple(specs),
         environment=read_environment(),
@@ -117,6 +118,7 @@ def _run(request: RunRequest, cancellation: Cancellation) -> RunResult:
     from jobs.progress import watching
     from jobs.run import run as run_job  # the import that brings in torch
 
+    collector.resume()
     with watching(request.spec.job.name, Console(stderr=True)) as observer, printing.kept_for_the_report():
         return run_job(request, observer=observer, cancellation=cancellation)
 
