@@ -112,7 +112,7 @@ def _trainable(spec: JobSpec, reference: str) -> str:
 
 
 def _found(path: str) -> str:
-    from pipelines.source import find_files  # noqa: PLC0415  brings in pyarrow
+    from pipelines.finding import find_files  # noqa: PLC0415  brings in pyarrow
 
     files = find_files(path)
     if not files:

@@ -10,8 +10,8 @@ from jobs.paths import any_day
 from jobs.spec import JobSpec
 from monitoring.ledger import Ledger
 from pipelines import sink
+from pipelines.finding import find_files
 from pipelines.objects import Place, StoreError
-from pipelines.source import find_files
 from pipelines.uris import is_uri
 
 _LOOKED_AT = 1_000

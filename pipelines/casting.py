@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipelines.errors import UnreadableError
 from pipelines.report import Reason
-from pipelines.source import UnreadableError
 
 REASONS = (None, Reason.NULL, Reason.NAN, Reason.INFINITY, Reason.OUTPUT)
 """What a code means: its position here. Of several flaws in a row, the lowest code is the row's reason."""

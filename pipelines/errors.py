@@ -3,6 +3,7 @@
     BatchgaugeError
     ├── SpecError     the job file (or the environment) says something that can't be done
     ├── DataError     input, output or labels are missing, unreadable, unwritable or of the wrong shape
+    │   └── UnreadableError    a file or part can't be used as it is; the others of the run can
     ├── ModelError    the model can't be loaded, or its output doesn't fit the task
     │   └── OutOfMemoryError   a batch doesn't fit into memory; a smaller one may
     ├── EngineError   the machines that work on parts can't be had, were lost, or don't see the same files
@@ -25,6 +26,10 @@ class SpecError(BatchgaugeError):
 
 class DataError(BatchgaugeError):
     """Input, output or labels are missing, unreadable, unwritable or of the wrong shape."""
+
+
+class UnreadableError(DataError):
+    """A file or part can't be used as it is; the others of the run can."""
 
 
 class ModelError(BatchgaugeError):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date
 
+from pipelines.finding import InputFile
 from pipelines.settings import HoldoutSettings
-from pipelines.source import InputFile
 
 
 @dataclass(frozen=True, slots=True)

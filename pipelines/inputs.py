@@ -14,9 +14,8 @@ import torch
 
 from pipelines.casting import NULL, Codes, numbers, plain, row_flaws, table_flaws, worst
 from pipelines.devices import Inputs, Staging
-from pipelines.errors import DataError
+from pipelines.errors import DataError, UnreadableError
 from pipelines.settings import InputSettings
-from pipelines.source import UnreadableError
 
 Array = np.ndarray[Any, Any]
 

@@ -9,14 +9,15 @@ from itertools import chain
 from time import monotonic, time
 from typing import Any, NamedTuple
 
-from pipelines import source
+from pipelines import finding, planning
 from pipelines.cancellation import Cancellation
 from pipelines.errors import DataError
+from pipelines.finding import InputFile
 from pipelines.holdout import HoldoutCounter, HoldoutCounts
+from pipelines.planning import Part, Plan
 from pipelines.report import HoldoutReport, Stage
 from pipelines.scoring import Scorer
 from pipelines.settings import HoldoutSettings, PipelineSettings
-from pipelines.source import InputFile, Part, Plan
 
 
 class Counted(NamedTuple):
@@ -97,11 +98,11 @@ class Judge:
         return HoldoutCounter(self._settings, self._scorer.classes, self._pipeline.model.task)
 
     def _planned(self, check_schema: Callable[[Any], None]) -> Plan:
-        return source.plan(self._files, check_schema=check_schema, part_rows=self._pipeline.input.part_rows)
+        return planning.plan(self._files, check_schema=check_schema, part_rows=self._pipeline.input.part_rows)
 
 
 def _files(settings: HoldoutSettings) -> tuple[InputFile, ...]:
-    files = source.find_files(settings.path)
+    files = finding.find_files(settings.path)
     if not files:
         raise DataError(f"path {settings.path}: no Parquet files")
     return files

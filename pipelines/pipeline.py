@@ -11,11 +11,12 @@ from pathlib import Path
 from time import monotonic, time
 from typing import Protocol
 
-from pipelines import sink, source
+from pipelines import finding, planning, sink
 from pipelines.cancellation import Cancellation
 from pipelines.errors import DataError, ModelError
 from pipelines.judging import Judge
 from pipelines.objects import Place, place
+from pipelines.planning import Part, Plan
 from pipelines.report import (
     HoldoutReport,
     ModelReport,
@@ -30,7 +31,6 @@ from pipelines.scoring import Scorer
 from pipelines.settings import HoldoutSettings, PipelineSettings
 from pipelines.settling import Question
 from pipelines.site import Expense, Site, site
-from pipelines.source import Part, Plan
 from pipelines.superseded import superseded
 from pipelines.tally import Tally
 
@@ -129,11 +129,11 @@ class Pipeline:
             self._site = found
             self._execute(found, files)
 
-    def _execute(self, at: Site, files: tuple[source.InputFile, ...]) -> None:
+    def _execute(self, at: Site, files: tuple[finding.InputFile, ...]) -> None:
         scorer = at.scorer
         self._journal.loaded(scorer.model)
         self._observer.phase("planning")
-        plan = source.plan(files, check_schema=scorer.check_schema, part_rows=self._settings.input.part_rows)
+        plan = planning.plan(files, check_schema=scorer.check_schema, part_rows=self._settings.input.part_rows)
         self._account(plan, files=len(files))
         todo = self._todo(plan, scorer.fingerprint)
         self._cancellation.stop_if_requested()
@@ -186,9 +186,9 @@ class Pipeline:
             holdouts=tuple(self.holdouts),
         )
 
-    def _find(self) -> tuple[source.InputFile, ...]:
+    def _find(self) -> tuple[finding.InputFile, ...]:
         settings = self._settings.input
-        files = source.find_files(settings.path)
+        files = finding.find_files(settings.path)
         if not files and settings.empty == "fail":
             raise DataError(f"input.path {settings.path}: no Parquet files; is the drop late, or the path wrong?{_EMPTY}")
         return files
@@ -288,7 +288,7 @@ class Pipeline:
             sink.remove_leftovers(self._output_folder)
         self._cancellation.stop_if_requested()
 
-    def _remove_superseded(self, files: tuple[source.InputFile, ...], plan: Plan) -> None:
+    def _remove_superseded(self, files: tuple[finding.InputFile, ...], plan: Plan) -> None:
         folder = self._output_folder
         outputs = superseded(
             files,

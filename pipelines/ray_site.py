@@ -12,14 +12,14 @@ from pipelines import replica
 from pipelines.cancellation import Cancellation
 from pipelines.engines.ray import ray_engine
 from pipelines.engines.ray_cluster import connected, described
-from pipelines.errors import BatchgaugeError, EngineError
+from pipelines.errors import BatchgaugeError, EngineError, UnreadableError
+from pipelines.planning import Part
 from pipelines.replica import Condition, Settled, Settlement, Settling, There, condition, unseen
 from pipelines.report import PartReport, TuningReport
 from pipelines.scoring import Scorer
 from pipelines.settings import PipelineSettings
 from pipelines.settling import Question
 from pipelines.site import Expense, Result, Task
-from pipelines.source import Part, UnreadableError
 
 
 @contextmanager

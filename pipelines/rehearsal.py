@@ -12,19 +12,20 @@ from time import perf_counter
 import pyarrow.parquet as pq
 import torch
 
-from pipelines import source
+from pipelines import finding, planning, reading
 from pipelines.batches import Batch
 from pipelines.cancellation import Cancellation
 from pipelines.crew import Span, trial
 from pipelines.engines.local import LocalEngine, local_engine
-from pipelines.errors import DataError, ModelError
+from pipelines.errors import DataError, ModelError, UnreadableError
+from pipelines.finding import InputFile
 from pipelines.measuring import Configuration, Rewriting, Trial, WholeParts, splits
 from pipelines.objects import parquet_file, place
+from pipelines.planning import Part, Plan
 from pipelines.report import PartReport, Stage, TuningReport
 from pipelines.scoring import Scorer
 from pipelines.settings import BatchSettings, PipelineSettings
 from pipelines.settling import Question, settle
-from pipelines.source import InputFile, Part, Plan, UnreadableError
 from pipelines.survey import Climb
 
 _MOST_PARTS = 4
@@ -49,8 +50,8 @@ def find_rows(settings: PipelineSettings) -> Origin:
     """The job's input; if there are no rows in it, the first holdout that has some. Raises `DataError` when none has."""
     places = [(settings.input.path, None), *((holdout.path, holdout.name) for holdout in settings.holdout)]
     for path, holdout in places:
-        files = source.find_files(path)
-        found = source.plan(files, check_schema=lambda _: None, part_rows=settings.input.part_rows)
+        files = finding.find_files(path)
+        found = planning.plan(files, check_schema=lambda _: None, part_rows=settings.input.part_rows)
         if found.parts or found.rejections:  # what can't be used is said as a run says it
             return Origin(path, files, holdout)
     looked = " nor in ".join(path for path, _ in places)
@@ -184,13 +185,13 @@ class Rehearsal:
         part = self._parts[0]
         columns, groups = self._scorers[self.device].columns, part.last_group - part.first_group + 1
         compression = pq.read_metadata(parquet_file(place(part.source))).row_group(part.first_group).column(0).compression
-        table = source.read(part, columns)
+        table = reading.read(part, columns)
         file = self._scratch / "rewritten.parquet"
         try:
             pq.write_table(table, file, row_group_size=part.rows, compression="zstd")
         except OSError as error:
             raise DataError(f"{file}: can't be written: {error.strerror}") from error
-        (again,) = source.plan((InputFile(file, file.name),), check_schema=lambda _: None, part_rows=part.rows).parts
+        (again,) = planning.plan((InputFile(file, file.name),), check_schema=lambda _: None, part_rows=part.rows).parts
         seconds, rewritten = (self._seconds_to_read(one, columns) for one in (part, again))
         file.unlink()
         return Rewriting(groups, part.rows, compression.lower(), seconds, rewritten)
@@ -198,7 +199,7 @@ class Rehearsal:
     def parts_at(self, part_rows: int) -> int:
         """Into how many parts a run would cut the rows if `input.part_rows` were this."""
         files = [InputFile(place(name), name) for name in dict.fromkeys(part.source for part in self.plan.parts)]
-        return len(source.plan(files, check_schema=lambda _: None, part_rows=part_rows).parts)
+        return len(planning.plan(files, check_schema=lambda _: None, part_rows=part_rows).parts)
 
     @_without_exit()
     def _load(self, device: str) -> Scorer:
@@ -234,7 +235,7 @@ class Rehearsal:
 
     def _planned(self, origin: Origin, scorer: Scorer) -> Plan:
         check = scorer.check_features if origin.holdout else scorer.check_schema
-        plan = source.plan(origin.files, check_schema=check, part_rows=self._settings.input.part_rows)
+        plan = planning.plan(origin.files, check_schema=check, part_rows=self._settings.input.part_rows)
         if not plan.parts:
             raise DataError(
                 f"no file of {origin.path} can be scored; the first of {len(origin.files)}: {plan.rejections[0].error}"
@@ -277,7 +278,7 @@ class Rehearsal:
         for _ in range(_READS):
             self._cancellation.stop_if_requested()
             began = self._clock()
-            source.read(part, columns)
+            reading.read(part, columns)
             best = min(best, self._clock() - began)
         return best
 

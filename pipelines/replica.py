@@ -10,12 +10,12 @@ from typing import Generic, TypeVar
 
 from pipelines.cancellation import Cancellation
 from pipelines.entrypoint_files import PythonFile, collected, placed
-from pipelines.errors import EngineError, ModelError
+from pipelines.errors import EngineError, ModelError, UnreadableError
+from pipelines.planning import Part
 from pipelines.report import ModelReport, TuningReport
 from pipelines.scoring import Scorer
 from pipelines.settings import BatchSettings, InputSettings, ModelSettings, OutputSettings, PipelineSettings
 from pipelines.settling import Question, settle
-from pipelines.source import Part, UnreadableError
 
 Result = TypeVar("Result")
 Item = TypeVar("Item")

@@ -14,20 +14,20 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from pipelines import model, sink, source, tables, tuning
+from pipelines import model, reading, sink, tables, tuning
 from pipelines.batches import Batch, Batches
 from pipelines.cancellation import Cancellation
 from pipelines.casting import REASONS, Codes
 from pipelines.devices import Pending
-from pipelines.errors import DataError, ModelError, OutOfMemoryError
+from pipelines.errors import DataError, ModelError, OutOfMemoryError, UnreadableError
 from pipelines.features import Features
 from pipelines.fitting import Fitting, ran_out_of_memory
 from pipelines.inputs import PartInputs, Prepared
 from pipelines.objects import place
+from pipelines.planning import Part
 from pipelines.predictions import class_names, decode
 from pipelines.report import BatchTrial, ModelReport, PartReport, Reason
 from pipelines.settings import BatchSettings, ClassName, InputSettings, ModelSettings, OutputSettings
-from pipelines.source import Part, UnreadableError
 
 _DEFAULT_BATCH_ROWS = 1024
 
@@ -81,7 +81,7 @@ class Scorer:
         self._input = input_settings
         self._output = output_settings
         self._batch = batch_settings
-        self._reader = source.Reader()
+        self._reader = reading.Reader()
         self._model = model.load(model_settings, folder)
         self._features = Features(input_settings, folder, self._model.device.staging)
         self._columns: tuple[str, ...] = ()

@@ -17,10 +17,10 @@ from pipelines.crew import Span, trial
 from pipelines.engines.local import LocalEngine, local_engine
 from pipelines.errors import OutOfMemoryError
 from pipelines.measuring import splits
+from pipelines.planning import Part
 from pipelines.report import TuningReport, WorkersTrial
 from pipelines.scoring import Scorer
 from pipelines.settings import BatchSettings
-from pipelines.source import Part
 from pipelines.tuning import WORTH_WHILE
 
 _SECONDS = 0.4

@@ -11,12 +11,12 @@ from typing import Protocol, TypeVar
 from pipelines.cancellation import Cancellation
 from pipelines.engines.local import LocalEngine, local_engine
 from pipelines.errors import SpecError
+from pipelines.planning import Part
 from pipelines.replica import Condition, condition
 from pipelines.report import TuningReport
 from pipelines.scoring import Scorer
 from pipelines.settings import EngineSettings, PipelineSettings
 from pipelines.settling import Question, settle
-from pipelines.source import Part
 
 Result = TypeVar("Result")
 Task = Callable[[Scorer, Part, Cancellation], Result]

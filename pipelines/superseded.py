@@ -8,8 +8,8 @@ from collections.abc import Set as AbstractSet
 from typing import Protocol
 
 from pipelines import sink
+from pipelines.finding import InputFile
 from pipelines.objects import Place
-from pipelines.source import InputFile
 
 _PART = re.compile(r".+-\d+-\d+\.parquet")
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from pipelines.batches import Batches
 from pipelines.casting import REASONS, Codes
-from pipelines.source import Part
+from pipelines.planning import Part
 
 Array = np.ndarray[Any, Any]
 

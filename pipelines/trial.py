@@ -14,18 +14,19 @@ from typing import Any
 
 import numpy as np
 
-from pipelines import pairs, source
+from pipelines import pairs, planning
 from pipelines.cancellation import Cancellation
 from pipelines.comparison import Contest, contest
 from pipelines.engines.local import local_engine
 from pipelines.errors import DataError, ModelError
 from pipelines.exam import Exam
+from pipelines.finding import InputFile
 from pipelines.holdout import HoldoutCounter, HoldoutCounts
 from pipelines.pairs import PairCounter, PairCounts
+from pipelines.planning import Part
 from pipelines.report import HoldoutReport, ModelReport
 from pipelines.scoring import Scorer
 from pipelines.settings import ModelSettings, PipelineSettings
-from pipelines.source import InputFile, Part
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +150,7 @@ class _Hall:
                 one(schema)
 
         part_rows = self._settings.input.part_rows
-        plans = [source.plan(day, check_schema=check, part_rows=part_rows) for day in days]
+        plans = [planning.plan(day, check_schema=check, part_rows=part_rows) for day in days]
         rejections = [rejection for plan in plans for rejection in plan.rejections]
         if rejections:
             raise DataError(rejections[0].error)

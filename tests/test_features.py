@@ -14,11 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.casting import REASONS
-from pipelines.errors import DataError
+from pipelines.errors import DataError, UnreadableError
 from pipelines.features import Features
 from pipelines.inputs import Prepared
 from pipelines.settings import InputSettings
-from pipelines.source import UnreadableError
 
 HERE = Path(__file__).parent
 

@@ -24,7 +24,7 @@ from jobs.run import run
 from jobs.spec import load
 from monitoring.ledger import Ledger
 from monitoring.server import Server
-from pipelines import objects, source
+from pipelines import errors, finding, objects, planning, reading
 from pipelines.cancellation import Cancellation
 from pipelines.errors import DataError, SpecError
 from pipelines.objects import ObjectPath, StoreError, place
@@ -169,21 +169,21 @@ def test_a_uri_finds_what_a_path_finds(home: ObjectPath, tmp_path: Path, pattern
         (tmp_path / name).write_bytes(b"x")
         (home / name).write_bytes(b"x")
     here = [
-        (str(file.path).removeprefix(f"{home}/"), file.relative) for file in source.find_files(f"{home}/{pattern}".rstrip("/"))
+        (str(file.path).removeprefix(f"{home}/"), file.relative) for file in finding.find_files(f"{home}/{pattern}".rstrip("/"))
     ]
-    there = source.find_files(str(tmp_path / pattern))
+    there = finding.find_files(str(tmp_path / pattern))
     assert here == [(Path(str(file.path)).relative_to(tmp_path).as_posix(), file.relative) for file in there]
 
 
 def test_a_file_that_is_replaced_while_it_is_read_is_not_mixed(job: StoredJob) -> None:
     """Also within the second that a store's clock shows."""
     job.write_input(NIGHT, 200)
-    files = source.find_files(f"{job.home}/inbox/date={NIGHT}")
-    first, second = source.plan(files, check_schema=lambda _: None, part_rows=100).parts
-    reader = source.Reader()
+    files = finding.find_files(f"{job.home}/inbox/date={NIGHT}")
+    first, second = planning.plan(files, check_schema=lambda _: None, part_rows=100).parts
+    reader = reading.Reader()
     assert reader.read(first, ["x"]).num_rows == 100
     job.write_input(NIGHT, 200, seed=1)
-    with pytest.raises(source.UnreadableError, match="was changed while the run was reading it"):
+    with pytest.raises(errors.UnreadableError, match="was changed while the run was reading it"):
         reader.read(second, ["x"])
 
 
@@ -279,7 +279,7 @@ def test_what_will_not_do_is_said_with_the_uri(home: ObjectPath, store: StorePro
         if "refused" in uri:
             store.refuse()
         with pytest.raises(DataError) as caught:
-            source.find_files(uri)
+            finding.find_files(uri)
         said = str(caught.value)
         assert said.startswith(f"{uri}: ")
         assert advice in said

@@ -20,11 +20,12 @@ from safetensors.torch import save_file
 
 from pipelines.cancellation import Cancellation, Cancelled
 from pipelines.engines.local import LocalEngine
-from pipelines.errors import DataError, ModelError, OutOfMemoryError
+from pipelines.errors import DataError, ModelError, OutOfMemoryError, UnreadableError
+from pipelines.finding import find_files
+from pipelines.planning import Part, plan
 from pipelines.report import PartReport, Reason, Stage
 from pipelines.scoring import Scorer, _fingerprint
 from pipelines.settings import BatchSettings, InputSettings, ModelSettings, OutputSettings
-from pipelines.source import Part, UnreadableError, find_files, plan
 
 FACTORY = '''
 import torch

@@ -16,7 +16,7 @@ from jobs.run import run
 from jobs.spec import load
 from monitoring.ledger import Ledger
 from monitoring.resources import machine
-from pipelines import source
+from pipelines import finding, planning
 from pipelines.cancellation import Cancellation, Cancelled
 from pipelines.report import BatchTrial, RunReport, TuningReport
 from pipelines.scoring import Scorer
@@ -99,7 +99,7 @@ def settled(
 ) -> tuple[Scorer, TuningReport]:
     spec = load(job.spec).for_date(date.fromisoformat(NIGHT))
     scorer = Scorer(spec.model, spec.input, spec.output, question.settings, spec.folder)
-    plan = source.plan(source.find_files(spec.input.path), check_schema=scorer.check_schema, part_rows=1_000)
+    plan = planning.plan(finding.find_files(spec.input.path), check_schema=scorer.check_schema, part_rows=1_000)
     return scorer, settle(scorer, plan.parts[0], question, known, cancellation or Cancellation())
 
 

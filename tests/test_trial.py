@@ -19,7 +19,7 @@ from pipelines.cancellation import Cancellation, Cancelled
 from pipelines.comparison import Contest
 from pipelines.errors import DataError, ModelError
 from pipelines.exam import Exam
-from pipelines.source import find_files
+from pipelines.finding import find_files
 from pipelines.trial import Trial, compare
 from tests.retrained_job import DAY, RetrainedJob
 

@@ -12,8 +12,8 @@ from jobs.settings import RetrainSettings
 from jobs.spec import JobSpec
 from pipelines.errors import DataError
 from pipelines.exam import Exam
+from pipelines.finding import InputFile, find_files
 from pipelines.settings import HoldoutSettings
-from pipelines.source import InputFile, find_files
 
 _Days = dict[date, tuple[InputFile, ...]]
 

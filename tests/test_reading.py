@@ -12,8 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.errors import DataError
-from pipelines.source import InputFile, Part, Reader, UnreadableError, find_files, plan, read
+from pipelines.errors import DataError, UnreadableError
+from pipelines.finding import InputFile, find_files
+from pipelines.planning import Part, plan
+from pipelines.reading import Reader, read
 
 
 def write(path: Path, rows: int, *, groups: list[int] | None = None, start: int = 0) -> Path:
