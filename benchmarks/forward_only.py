@@ -16,6 +16,8 @@ from pipelines import tuning
 
 FORWARD_ONLY = "forward only"
 BATCH_SIZES = (64, 256, 1024, 4096)
+_TIMED, _TRIED = 4, 32
+"""Of so many rows one is inferred: it is the same batch again and again, so more would say no more."""
 
 
 class _Way(NamedTuple):
@@ -24,20 +26,20 @@ class _Way(NamedTuple):
 
 
 def forward_only(workload: Workload, name: str) -> tuple[Contender, ...]:
-    """All rows' worth of forward on all cores: one thread with a kernel thread for each core, or a thread for each core."""
+    """Forward on all cores, and what all rows would take: one thread with a kernel thread for each, or a thread for each."""
     cores = available_cores()
-    settings = f"forward of as many rows, the best of batches of {', '.join(map(str, BATCH_SIZES))}, ready in memory"
+    settings = f"forward of a quarter of the rows, the best of batches of {', '.join(map(str, BATCH_SIZES))}, ready in memory"
     ways = {f"{cores} kernel threads": _Way(1, cores), f"{cores} threads of one kernel thread": _Way(cores, 1)}
     return tuple(Contender(name, settings, partial(_best, workload, way), words) for words, way in ways.items())
 
 
 def _best(workload: Workload, way: _Way) -> Timing:
-    """The best batch size is looked for with an eighth of the rows, then all of them are timed."""
+    """The best batch size is looked for with some rows, then more are timed: the seconds that all of them would take."""
     model = workload.model()
     sizes = [size for size in BATCH_SIZES if size * way.threads <= workload.rows] or [1]
-    tried = max(1, workload.rows // 8)
-    size = min(sizes, key=lambda size: _seconds(workload, model, way, size, tried) / tried)
-    seconds = _seconds(workload, model, way, size, workload.rows)
+    tried, timed = (max(1, workload.rows // share) for share in (_TRIED, _TIMED))
+    size = min(sizes, key=lambda size: _seconds(workload, model, way, size, tried))
+    seconds = _seconds(workload, model, way, size, timed) * workload.rows / timed
     return Timing(seconds, seconds, size)
 
 
