@@ -60,8 +60,9 @@ class Gateway:
 
     `url` is the base URL; `ca_file` (PEM) replaces the system's certificate authorities; `timeout_seconds` bounds
     one call with all its retries. Nothing is taken from the environment (proxies, netrc), redirects are not followed.
-    An attempt may take half the time that is left (but a second), so that one lost connection doesn't cost it all;
-    between attempts it waits a random time below an exponentially growing bound ("full jitter",
+    An attempt may take half the time that is left (but a second), so that one lost connection doesn't cost it all; the one
+    after it may take the rest, since a gateway that is behind works also on what its client gave up. Between attempts it
+    waits a random time below an exponentially growing bound ("full jitter",
     https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
     """
 
@@ -128,12 +129,12 @@ class Gateway:
     async def _insist(self, request: httpx.Request, seconds: float, limit_bytes: int) -> _Answer:
         """Try until a final answer or until the next attempt would come too late."""
         clock = asyncio.get_running_loop().time
-        end, attempts = clock() + seconds, 0
+        end, attempts, unanswered = clock() + seconds, 0, False
         cause: Exception | None = None
         failure = "no time was left for a first attempt"
         while (left := end - clock()) > 0:
             attempts += 1
-            limit = max(left / 2, min(_ATTEMPT_SECONDS, left))
+            limit = left if unanswered else max(left / 2, min(_ATTEMPT_SECONDS, left))
             try:
                 async with asyncio.timeout(limit):
                     answer = await self._exchange(request, limit_bytes)
@@ -143,7 +144,7 @@ class Gateway:
             except TimeoutError as error:
                 if attempts > 1 and limit < _ATTEMPT_SECONDS:
                     break  # the deadline cut it short: what was seen before says more
-                failure, cause = f"no whole answer within {limit:.1f} s", error
+                failure, cause, unanswered = f"no whole answer within {limit:.1f} s", error, True
             except httpx.TransportError as error:
                 failure, cause = self._broken(error), error
             delay = self._uniform(0.0, min(_LONGEST_DELAY_SECONDS, _FIRST_DELAY_SECONDS * 2 ** (attempts - 1)))

@@ -40,6 +40,13 @@ def _entrypoint(value: str) -> str:
     return value
 
 
+def _no_nul(value: str) -> str:
+    if "\0" in value:
+        message = "must not have a NUL character in it: no path has"
+        raise ValueError(message)
+    return value
+
+
 def _not_blank(value: str) -> str:
     if not value.strip():
         message = "must not be empty"
@@ -47,11 +54,11 @@ def _not_blank(value: str) -> str:
     return value
 
 
-Entrypoint = Annotated[StrictStr, AfterValidator(_entrypoint)]
+Entrypoint = Annotated[StrictStr, AfterValidator(_entrypoint), AfterValidator(_no_nul)]
 Text = Annotated[StrictStr, AfterValidator(_not_blank)]
-Location = Annotated[Text, AfterValidator(uris.checked)]
+Location = Annotated[Text, AfterValidator(_no_nul), AfterValidator(uris.checked)]
 """A path, or a URI in an object store."""
-LocalPath = Annotated[Text, AfterValidator(uris.local)]
+LocalPath = Annotated[Text, AfterValidator(_no_nul), AfterValidator(uris.local)]
 """A path on this machine."""
 ClassName = Annotated[StrictInt, Field(ge=-(2**63), lt=2**63)] | StrictBool | StrictStr
 REJECTS_COLUMNS = ("reason", "source", "row")

@@ -232,6 +232,12 @@ def test_one_deadline_bounds_it_all(fault: Behaviour, words: str) -> None:
     assert not caught.value.permanent
 
 
+def test_a_gateway_that_does_not_answer_is_asked_twice() -> None:
+    """It works on what was given up, too: more attempts would only keep it from ever catching up."""
+    with FaultServer(hang) as server, pytest.raises(PushError, match=r"no whole answer within .* \(2 attempts in 2\.5 s\)"):
+        gateway(server.url, timeout_seconds=2.5).put({"job": "x"}, b"a 1\n")
+
+
 def test_an_attempt_that_the_deadline_cuts_short_hides_nothing() -> None:
     """The error says how the gateway failed while there was time, and not that the last moment was too short."""
     with FaultServer(reset, hang) as server, pytest.raises(PushError, match=r"no answer: .*2 attempts in 0\.6 s") as caught:
