@@ -65,8 +65,7 @@ def test_a_restart_during_a_run_is_waited_for(server: Postgres, location: str, h
             server.stop(how)
             server.start()
             adding.result(timeout=60)
-        poll(lambda: server.execute("SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted"))
-        assert held()
+        poll(held)
         with Ledger.open(location) as other, pytest.raises(LockHeld), other.lock("run", JOB):
             pass
         ledger.finish_run(finished())
