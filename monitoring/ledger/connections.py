@@ -41,7 +41,8 @@ _SETTINGS = (
     "set_config('synchronous_commit', "
     "CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, false)"
 )
-_AT_WORK = "SELECT 1 FROM pg_stat_activity WHERE pid = %s AND state = 'active'"
+# Where activities aren't tracked, PostgreSQL can't say, and only TCP tells.
+_AT_WORK = "SELECT 1 FROM pg_stat_activity WHERE pid = %s AND state IN ('active', 'disabled')"
 
 
 def work_engine(url: URL, *, pool_size: int, pool_timeout: float) -> Engine:

@@ -96,7 +96,7 @@ class PostgreSQLStore(Store):
 
     @contextmanager
     def lock(self, key: str, *, wait_seconds: float) -> Iterator[Callable[[], Hold]]:
-        """An advisory lock: PostgreSQL frees it when our session ends, at once with our process, within 25 s with our host."""
+        """An advisory lock: PostgreSQL frees it when our session ends: with our process, or when it hears nothing for 25 s."""
         number, end = self._number(key), time.monotonic() + wait_seconds
         with self._explained():
             while not self._session.take(number):
