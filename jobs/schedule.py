@@ -12,7 +12,7 @@ from jobs.scheduler import Daemon, Settings
 from jobs.scheduler.log import Log
 from jobs.web.app import application
 from jobs.web.server import is_loopback, listening, serving
-from monitoring.ledger import Ledger, LockHeld
+from monitoring.ledger import Hold, Ledger, LockHeld
 
 
 def serve(settings: Settings, *, stream: TextIO, log_json: bool) -> None:
@@ -29,7 +29,7 @@ def serve(settings: Settings, *, stream: TextIO, log_json: bool) -> None:
             turn.take()
         with _signals(daemon), served(daemon, ledger, settings, log):
             if not ledger.shared or daemon.stand_by(turn.came):
-                daemon.run(in_place=turn.lasts)
+                daemon.run(place=turn.hold)
 
 
 class _Turn:
@@ -38,11 +38,11 @@ class _Turn:
     def __init__(self, ledger: Ledger, place: ExitStack) -> None:
         self._ledger = ledger
         self._place = place
-        self.lasts: Callable[[], bool] = lambda: False
+        self.hold: Callable[[], Hold] = lambda: Hold.LOST
 
     def take(self) -> None:
         """Take it, until the stack ends. Raises `LockHeld`."""
-        self.lasts = self._place.enter_context(self._ledger.scheduler_lock())
+        self.hold = self._place.enter_context(self._ledger.scheduler_lock())
 
     def came(self) -> bool:
         """Take it if it is free."""

@@ -6,6 +6,7 @@ import atexit
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -13,6 +14,7 @@ from tempfile import mkdtemp
 from types import TracebackType
 from typing import Self
 
+import psutil
 import psycopg
 
 from monitoring import dying, servers
@@ -74,6 +76,14 @@ class Postgres:
             self._process.wait(30)
             self._process = None
 
+    def freeze(self) -> None:
+        """Stop all its processes, in the middle of whatever they do; the kernel still answers for them."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let them go on."""
+        self._signal(signal.SIGCONT)
+
     def url(self, database: str = "postgres", *, user: str = USER, password: str = PASSWORD) -> str:
         """Of a database, with the password in it."""
         return f"postgresql://{user}:{password}@127.0.0.1:{self.port}/{database}"
@@ -90,6 +100,12 @@ class Postgres:
         with psycopg.connect(self.url(database), autocommit=True) as connection:
             cursor = connection.execute(statement.encode())
             return cursor.fetchall() if cursor.description else []
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        postmaster = psutil.Process(self._process.pid)
+        for process in (postmaster, *postmaster.children()):
+            process.send_signal(number)
 
     @property
     def _data(self) -> Path:

@@ -23,7 +23,7 @@ from jobs.scheduler.bookkeeping import register
 from jobs.scheduler.folder import JobFile
 from jobs.scheduler.log import Log
 from jobs.spec import load
-from monitoring.ledger import Ledger
+from monitoring.ledger import Hold, Ledger
 from tests.conftest import poll
 
 NOON = datetime(2026, 11, 22, 12, 0, 30, tzinfo=UTC)
@@ -78,6 +78,7 @@ class Scheduler:
         self.folder = folder
         self.clock = WallClock()
         self.script = script
+        self.place = Hold.KEPT
         self.environment: Environment = read({"BATCHGAUGE_LEDGER": str(folder / "state" / "ledger.db")})
         self.ledger = Ledger.open(self.environment.ledger)
         self.stream = StringIO()
@@ -122,7 +123,7 @@ class Scheduler:
         """Begin, in a thread."""
         settings = Settings(paths=(self.folder / "jobs",), environment=self.environment, **self.settings)
         self.daemon = Daemon(settings, self.ledger, Log(self.stream, as_json=True, clock=self.clock), clock=self.clock)
-        self._thread = threading.Thread(target=self.daemon.run, daemon=True)
+        self._thread = threading.Thread(target=self.daemon.run, kwargs={"place": lambda: self.place}, daemon=True)
         self._thread.start()
         poll(lambda: self.events("began"))
         return self

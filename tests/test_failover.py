@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
@@ -15,6 +15,7 @@ import pytest
 
 from jobs.scheduler.daemon import STAND_BY_SECONDS
 from monitoring.ledger import Ledger
+from tests.faults.silence import SilentProxy
 from tests.polling import poll
 from tests.postgres import PASSWORD, Postgres
 from tests.test_schedule_command import Schedule
@@ -127,3 +128,34 @@ def test_a_scheduler_that_was_cut_off_and_replaced_ends(hosts: tuple[Host, Host]
             assert active.wait(60) == 1
     assert "another scheduler has taken over" in first.log.read_text()
     assert "Traceback" not in first.log.read_text()
+
+
+@pytest.mark.parametrize("how", ["cut off", "frozen"])
+def test_a_scheduler_of_which_nothing_is_heard_is_replaced_and_starts_nothing_when_it_comes_back(
+    postgres: Postgres, tmp_path: Path, how: str
+) -> None:
+    """Although the kernels go on answering each other: PostgreSQL takes its lock from it. What is due is run once."""
+    job, location = TinyJob(tmp_path / "job"), postgres.new_database()
+    with SilentProxy(postgres.port) as network, ExitStack() as hosts:
+        first, second = (Host(tmp_path / name, job, location) for name in ("first", "second"))
+        first.variables["BATCHGAUGE_LEDGER"] = location.replace(f":{postgres.port}/", f":{network.port}/")
+        for host in (first, second):
+            hosts.callback(host.ledger.close)
+            host.program = "tests.hasty_cli"
+        job.spec = job.spec.rename(job.folder / "tiny.later")  # nobody knows it yet
+        with one_standing_by(first, second) as active:
+            network.fall_silent() if how == "cut off" else active.send_signal(signal.SIGSTOP)
+            second.until("scheduler began")
+            second.due_a_minute_ago(rows=300)
+            job.spec = job.spec.rename(job.folder / "tiny.toml")
+            if how == "cut off":
+                first.until("trying again")
+            network.heal()
+            active.send_signal(signal.SIGCONT)
+            assert active.wait(60) == 1
+            second.until("tiny: success after")
+        assert second.outcomes() == ["success"]
+    assert "another scheduler has taken over" in first.log.read_text()
+    assert "tiny: started" not in first.log.read_text()
+    assert second.log.read_text().count("tiny: started (trigger scheduler, due ") == 1
+    assert "Traceback" not in first.log.read_text() + second.log.read_text()

@@ -35,6 +35,8 @@ Job = TypeVar("Job", bound=TinyJob)
 class Schedule(Generic[Job]):
     """The command, on the folder's job and `ledger.db`; its log is a file."""
 
+    program = "jobs.cli"
+
     def __init__(self, folder: Path, job: Job) -> None:
         self.folder = folder
         self.job = job
@@ -57,7 +59,7 @@ class Schedule(Generic[Job]):
         command = [
             sys.executable,
             "-m",
-            "jobs.cli",
+            self.program,
             "schedule",
             str(self.job.folder),
             "--max-running",

@@ -12,11 +12,13 @@ from time import monotonic
 import psutil
 import pytest
 
-from jobs.scheduler import settings
+from jobs.scheduler import Daemon, Settings, settings
+from jobs.scheduler.log import Log
 from jobs.scheduler.processes import StartedChild
 from monitoring.gateway import Gateway
-from monitoring.ledger import sqlite
+from monitoring.ledger import Hold, sqlite
 from monitoring.servers import Server
+from pipelines.errors import LedgerError
 from pipelines.report import Outcome, RunReport
 from tests.conftest import poll
 from tests.reports import finished
@@ -73,6 +75,33 @@ def test_what_is_due_is_run_once_with_its_date(scheduler: Scheduler, monkeypatch
     assert [run.outcome for run in scheduler.runs("churn")] == ["success"]
     assert scheduler.ledger.runs("churn")[0].logical_date == NOON.date()
     assert scheduler.ledger.state("churn").next_expected_at == at(13)
+
+
+def test_nothing_is_started_while_another_scheduler_may_have_taken_over(scheduler: Scheduler) -> None:
+    """It is said, and what is due waits until the place is surely ours."""
+    scheduler.place = Hold.UNSURE
+    scheduler.known_since("churn", hours=0.5)
+    with scheduler:
+        scheduler.until("ledger trouble")
+        assert not scheduler.events("started")
+        scheduler.place = Hold.KEPT
+        scheduler.until("ended", "churn")
+        scheduler.until("ledger well")
+    assert len(scheduler.events("started", "churn")) == 1
+
+
+def test_a_scheduler_that_was_replaced_starts_nothing_and_ends(scheduler: Scheduler) -> None:
+    """Whatever is due: that is the other one's."""
+    scheduler.known_since("churn", hours=0.5)
+    daemon = Daemon(
+        Settings(paths=(scheduler.folder / "jobs",), environment=scheduler.environment, **scheduler.settings),
+        scheduler.ledger,
+        Log(scheduler.stream, as_json=True, clock=scheduler.clock),
+        clock=scheduler.clock,
+    )
+    with pytest.raises(LedgerError, match="another scheduler has taken over"):
+        daemon.run(place=lambda: Hold.LOST)
+    assert not scheduler.events("started")
 
 
 def test_what_was_missed_while_nobody_scheduled_is_counted_once(scheduler: Scheduler) -> None:

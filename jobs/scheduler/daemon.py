@@ -25,7 +25,7 @@ from jobs.scheduler.roster import Roster
 from jobs.scheduler.settings import Settings
 from jobs.scheduler.snapshot import Snapshot, SyncResult
 from jobs.scheduler.sync import Sync, SyncThread
-from monitoring.ledger import Ledger
+from monitoring.ledger import Hold, Ledger
 from monitoring.scheduler_metrics import SchedulerFigures
 from pipelines.errors import BatchgaugeError, LedgerError
 
@@ -37,6 +37,7 @@ DISPLACED = (
     "the connection to the ledger was lost for so long that another scheduler has taken over; what runs goes on, and this one "
     "ends: start it again, and it stands by"
 )
+DOUBTED = "nothing was heard of it for so long that another scheduler may have taken over; starts nothing until that is known"
 _LONGEST_NAME = 200
 _HEED_SECONDS = 20.0
 
@@ -75,11 +76,26 @@ class Daemon:
             now=clock,
             changed=self._sync.ask,
         )
+        self._place: Callable[[], Hold] = lambda: Hold.KEPT
         self._dispatcher = Dispatcher(
-            settings, ledger, self._roster.jobs, notes=notes, log=log, now=clock, changed=self._sync.ask
+            settings,
+            ledger,
+            self._roster.jobs,
+            notes=notes,
+            log=log,
+            now=clock,
+            changed=self._sync.ask,
+            check_place=self._check_place,
         )
         self._retrainings = Retrainings(
-            settings, ledger, self._roster.jobs, notes=notes, log=log, now=clock, changed=self._sync.ask
+            settings,
+            ledger,
+            self._roster.jobs,
+            notes=notes,
+            log=log,
+            now=clock,
+            changed=self._sync.ask,
+            check_place=self._check_place,
         )
         self._alert_messages = 0
         self._ready = self._standing_by = self._said_standing_by = self._stopped = False
@@ -103,15 +119,17 @@ class Daemon:
             self._notes.assess()
         return False
 
-    def run(self, *, in_place: Callable[[], bool] = lambda: True) -> None:
+    def run(self, *, place: Callable[[], Hold] = lambda: Hold.KEPT) -> None:
         """Schedule until `stop`, and until what runs has ended. Hold the ledger's scheduler lock meanwhile.
 
-        Raises `LedgerError` once `in_place` says that the lock was lost to another scheduler; what runs goes on, then.
+        `place` says what is known of it: unless it is surely kept, nothing is started. Raises `LedgerError` once it was lost to
+        another scheduler; what runs goes on, then.
         """
+        self._place = place
         self._begin()
         try:
             while not self._over():
-                if not in_place():
+                if place() is Hold.LOST:
                     raise LedgerError(DISPLACED)
                 self._notes.turn(wait_seconds=self._settings.tick_seconds)
                 self._look_around()
@@ -192,6 +210,10 @@ class Daemon:
         self._notes.attempt(self._retrainings.adopt)
         self._sync.start()
         self._ready = True
+
+    def _check_place(self) -> None:
+        if not self._place():
+            raise LedgerError(f"ledger {self._ledger.location}: {DOUBTED}")
 
     def _due(self, job: str) -> None:
         self._notes.put(partial(self._dispatcher.consider, job))

@@ -27,7 +27,10 @@ LATEST_MISSED = 100
 
 
 class Dispatcher:
-    """Acts on the times of `jobs`, whose keeper is the roster. `changed` is called when a push is owed by what it did."""
+    """Acts on the times of `jobs`, whose keeper is the roster. `changed` is called when a push is owed by what it did.
+
+    `check_place` raises `LedgerError` unless this surely still is the ledger's one scheduler.
+    """
 
     def __init__(
         self,
@@ -39,6 +42,7 @@ class Dispatcher:
         log: Log,
         now: Callable[[], float],
         changed: Callable[[], None],
+        check_place: Callable[[], None],
     ) -> None:
         self._settings = settings
         self._ledger = ledger
@@ -47,6 +51,7 @@ class Dispatcher:
         self._log = log
         self._now = now
         self._changed = changed
+        self._check_place = check_place
         self._began_at = now()
         self._logs = settings.log_folder or ledger.folder / "logs"
         self._waiting = WaitingList()
@@ -180,6 +185,7 @@ class Dispatcher:
         entry, job = self._waiting.get(name), self._jobs.get(name)
         if entry is None or job is None:
             return
+        self._check_place()
         date = job.spec.logical_date(datetime.fromtimestamp(entry.due_at, UTC))
         command = self._settings.command(job.file, date, entry.due_at)
         self.busy |= {name}

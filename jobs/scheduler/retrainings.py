@@ -43,7 +43,10 @@ class _Retraining(Work):
 
 
 class Retrainings:
-    """Acts on what is asked of `jobs`, whose keeper is the roster. `changed` is called when a push is owed by what it did."""
+    """Acts on what is asked of `jobs`, whose keeper is the roster. `changed` is called when a push is owed by what it did.
+
+    `check_place` raises `LedgerError` unless this surely still is the ledger's one scheduler.
+    """
 
     def __init__(
         self,
@@ -55,6 +58,7 @@ class Retrainings:
         log: Log,
         now: Callable[[], float],
         changed: Callable[[], None],
+        check_place: Callable[[], None],
     ) -> None:
         self._settings = settings
         self._ledger = ledger
@@ -63,6 +67,7 @@ class Retrainings:
         self._log = log
         self._now = now
         self._changed = changed
+        self._check_place = check_place
         self._logs = settings.log_folder or ledger.folder / "logs"
         self._waiting: dict[str, _Asked] = {}
         self._current: _Retraining | None = None
@@ -143,6 +148,7 @@ class Retrainings:
         """Whether its process was started; if not, it is tried again at the next turn."""
         log = self._log_of(name)
         latest = self._latest(name)
+        self._check_place()
         try:
             child = StartedChild(self._settings.retrain_command(job.file), log, told=self._waiting[name].message)
         except OSError as error:

@@ -5,12 +5,14 @@ from monitoring.ledger.groups import GroupRecord
 from monitoring.ledger.locks import LockHeld
 from monitoring.ledger.records import CommittedPart, Revision, RunOutline, RunRecord, RunStart
 from monitoring.ledger.retrains import AlertId, Cause, InPlace, ModelId, RetrainOutcome, RetrainRecord
+from monitoring.ledger.store import Hold
 
 __all__ = [
     "AlertId",
     "Cause",
     "CommittedPart",
     "GroupRecord",
+    "Hold",
     "InPlace",
     "Ledger",
     "LockHeld",

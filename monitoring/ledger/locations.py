@@ -24,8 +24,10 @@ def opened(location: str | Path, folder: Path | None) -> Store:
     url = _url(location)
     shown = url.set(query={}).render_as_string(hide_password=True)
     if is_postgresql(location):
-        from monitoring.ledger.postgresql import PostgreSQLStore  # noqa: PLC0415  only those who use it wait for it
-
+        try:
+            from monitoring.ledger.postgresql import PostgreSQLStore  # noqa: PLC0415  only those who use it wait for it
+        except ModuleNotFoundError as error:
+            raise LedgerError("a ledger in PostgreSQL needs psycopg: pip install 'batchgauge[postgres]'") from error
         return PostgreSQLStore(url, None if folder is None else _absolute(folder))
     if url.get_backend_name() != "sqlite":
         raise LedgerError(f"ledger {shown}: only SQLite and PostgreSQL are supported; {_WAYS}")

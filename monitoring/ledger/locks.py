@@ -7,12 +7,12 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Literal, get_args
 
-from monitoring.ledger.store import Store
+from monitoring.ledger.store import Hold, Store
 from pipelines.errors import LedgerError
 
 Kind = Literal["run", "push", "retrain"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-StillHeld = Callable[[], bool]
+StillHeld = Callable[[], Hold]
 
 
 class LockHeld(LedgerError):  # noqa: N818  it reports a state, not a failure

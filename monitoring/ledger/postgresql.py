@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import Connection, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, OperationalError
-from sqlalchemy.pool import NullPool
 
+from monitoring.ledger.connections import LIMIT_REACHED, lock_engine, work_engine
 from monitoring.ledger.sessions import LockSession
-from monitoring.ledger.store import Store, TransactionLost
+from monitoring.ledger.store import Hold, Store, TransactionLost
 from pipelines.errors import LedgerError
 
 INSISTS_SECONDS = 60.0
@@ -30,18 +30,6 @@ INSISTS_SECONDS = 60.0
 POOL = 5
 """Connections of one process for its transactions, at most; with one more while it holds a lock."""
 _POOL_SECONDS, _PAUSE_SECONDS = 30.0, 0.2
-
-_CONNECT = {"connect_timeout": 10, "keepalives": 1, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
-_CONNECT |= {"tcp_user_timeout": 25_000}  # milliseconds
-
-# The server looks for us, too: a host that lost its power says nothing, and would keep its locks for two hours.
-# And what is committed is on disk when we are told so.
-_SETTINGS = (
-    "SELECT set_config('tcp_keepalives_idle', '10', false), set_config('tcp_keepalives_interval', '5', false), "
-    "set_config('tcp_keepalives_count', '3', false), set_config('tcp_user_timeout', '25000', false), "
-    "set_config('idle_session_timeout', '0', false), set_config('synchronous_commit', "
-    "CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, false)"
-)
 
 # Which of its transactions a writer has committed last: asked when the connection was lost over a commit.
 _WRITERS = (
@@ -59,13 +47,12 @@ _WRITTEN = text(  # waits for one that is still being decided
 )
 
 _ADVICE = {
-    "too many clients": "its limit of connections is reached; raise max_connections, or run fewer processes at once",
-    "too many connections": "its limit of connections is reached; raise the role's or database's limit, or run fewer at once",
-    "remaining connection slots": "its limit of connections is reached; raise max_connections, or run fewer processes at once",
     "password authentication failed": "it refuses the password; check the URL, PGPASSWORD, or ~/.pgpass",
     "no password supplied": "it wants a password; put it into ~/.pgpass (or PGPASSWORD)",
     "does not exist": "there is no such database or role; create it, or correct the URL",
     "no pg_hba.conf entry": "it lets nobody in from here; see its pg_hba.conf",
+    "connection timeout expired": "nobody answers there; is PostgreSQL up, and does a firewall let us through?",
+    "no answer": "it has gone silent; is its host up, and the network between?",
     "Connection refused": "nobody listens there; is PostgreSQL up?",
     "failed to resolve host": "its host's name can't be resolved; correct the URL",
     "starting up": "it is starting; try again in a moment",
@@ -91,10 +78,8 @@ class PostgreSQLStore(Store):
         self._opened = False
         self._writer, self._numbers = uuid4().hex, count(1)
         shown = url.set(drivername="postgresql", query={}).render_as_string(hide_password=True)
-        engine = _engine(url, pool_size=POOL, max_overflow=0, pool_timeout=_POOL_SECONDS, pool_pre_ping=True)
-        self._locks_engine = _engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
-        self._session = LockSession(self._locks_engine)
-        super().__init__(engine, shown)
+        self._session = LockSession(lock_engine(url))
+        super().__init__(work_engine(url, pool_size=POOL, pool_timeout=_POOL_SECONDS), shown)
         self._opened = True
 
     @property
@@ -110,8 +95,8 @@ class PostgreSQLStore(Store):
         super().close()
 
     @contextmanager
-    def lock(self, key: str, *, wait_seconds: float) -> Iterator[Callable[[], bool]]:
-        """An advisory lock: PostgreSQL frees it when our session ends, at once with our process, within 25 s with our host."""
+    def lock(self, key: str, *, wait_seconds: float) -> Iterator[Callable[[], Hold]]:
+        """An advisory lock: PostgreSQL frees it when our session ends: with our process, or when it hears nothing for 25 s."""
         number, end = self._number(key), time.monotonic() + wait_seconds
         with self._explained():
             while not self._session.take(number):
@@ -119,7 +104,7 @@ class PostgreSQLStore(Store):
                     raise TimeoutError(f"advisory lock {number}")
                 time.sleep(min(_PAUSE_SECONDS, max(0.0, end - time.monotonic())))
         try:
-            yield lambda: self._session.holds(number)
+            yield lambda: self._session.hold(number)
         finally:
             self._session.release(number)
 
@@ -210,22 +195,11 @@ class PostgreSQLStore(Store):
     def _explanation(self, error: DBAPIError) -> str:
         words = " ".join(str(error.orig).split())
         advice = _ADVICE_BY_STATE.get(getattr(error.orig, "sqlstate", None) or "")
+        if any(part in words for part in LIMIT_REACHED):
+            advice = (
+                "its limit of connections is reached; raise max_connections, or the role's or database's, or run fewer at once"
+            )
         advice = advice or next((said for part, said in _ADVICE.items() if part in words), None)
         if advice is None:
             advice = "the connection was lost" if error.connection_invalidated else "the database refused"
         return f"{advice} ({words})"
-
-
-def _engine(url: URL, **options: Any) -> Engine:
-    try:
-        engine = create_engine(url.set(drivername="postgresql+psycopg"), connect_args=_CONNECT, **options)
-    except ModuleNotFoundError as error:
-        raise LedgerError("a ledger in PostgreSQL needs psycopg: pip install 'batchgauge[postgres]'") from error
-    event.listen(engine, "connect", _configure)
-    return engine
-
-
-def _configure(connection: Any, _record: Any) -> None:
-    before, connection.autocommit = connection.autocommit, True
-    connection.execute(_SETTINGS)
-    connection.autocommit = before

@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 
 from monitoring.filenames import of_job
 from monitoring.ledger import store
-from monitoring.ledger.store import Store
+from monitoring.ledger.store import Hold, Store
 from pipelines.errors import LedgerError
 
 BUSY_SECONDS = 30.0
@@ -52,7 +52,7 @@ class SQLiteStore(Store):
         return self._folder
 
     @contextmanager
-    def lock(self, key: str, *, wait_seconds: float) -> Iterator[Callable[[], bool]]:
+    def lock(self, key: str, *, wait_seconds: float) -> Iterator[Callable[[], Hold]]:
         """A file of that name."""
         kind, _, name = key.partition(":")
         path = self._folder / "locks" / f"{kind}-{of_job(name)}.lock"
@@ -65,7 +65,7 @@ class SQLiteStore(Store):
         except OSError as error:
             raise LedgerError(f"lock {path} can't be taken ({error.strerror}); check that this user may write there") from error
         try:
-            yield lambda: True
+            yield lambda: Hold.KEPT
         finally:
             lock.release()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from enum import Enum
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -28,6 +29,19 @@ DAMAGED = "it is damaged; restore it from a backup, or move it away to start afr
 
 class TransactionLost(LedgerError):  # noqa: N818  it says what happened
     """The connection was lost, and nothing of the transaction was recorded: it can be done again."""
+
+
+class Hold(Enum):
+    """What a holder knows of its lock; true only while it is surely kept."""
+
+    KEPT = "kept"
+    UNSURE = "unsure"
+    """Nothing was heard of the database for so long that somebody else may have the lock by now."""
+    LOST = "lost"
+    """Somebody else has taken it, or it was let go."""
+
+    def __bool__(self) -> bool:
+        return self is Hold.KEPT
 
 
 class Store(ABC):
@@ -56,7 +70,7 @@ class Store(ABC):
         """Where files are kept that belong to the ledger. Raises `LedgerError` when nobody has said so."""
 
     @abstractmethod
-    def lock(self, key: str, *, wait_seconds: float) -> AbstractContextManager[Callable[[], bool]]:
+    def lock(self, key: str, *, wait_seconds: float) -> AbstractContextManager[Callable[[], Hold]]:
         """Hold the lock of that name for the `with` block; what is given tells whether it is still held.
 
         Raises `TimeoutError` when it isn't free within `wait_seconds`, `LedgerError` when it can't be had.

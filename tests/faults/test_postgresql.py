@@ -14,7 +14,7 @@ import psycopg
 import pytest
 from sqlalchemy.engine.default import DefaultDialect
 
-from monitoring.ledger import Ledger, LockHeld, postgresql
+from monitoring.ledger import Hold, Ledger, LockHeld, postgresql
 from pipelines.errors import LedgerError
 from tests.polling import poll
 from tests.postgres import PASSWORD, Postgres
@@ -66,7 +66,7 @@ def test_a_restart_during_a_run_is_waited_for(server: Postgres, location: str, h
             server.start()
             adding.result(timeout=60)
         poll(lambda: server.execute("SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted"))
-        assert held()
+        poll(held)
         with Ledger.open(location) as other, pytest.raises(LockHeld), other.lock("run", JOB):
             pass
         ledger.finish_run(finished())
@@ -145,7 +145,7 @@ def test_a_lock_that_somebody_else_took_meanwhile_is_known_to_be_lost(server: Po
             lock = other.lock("run", JOB, wait_seconds=10.0)
             lock.__enter__()
             other.fail_dead_runs(JOB, now=2e9, reason="died")
-        poll(lambda: not held())
+        poll(lambda: held() is Hold.LOST)
         with pytest.raises(LedgerError, match="has ended already"):
             ledger.add_parts("run-1", JOB, [part("late.parquet")])
         lock.__exit__(None, None, None)
