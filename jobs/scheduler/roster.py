@@ -106,12 +106,11 @@ class Roster:
         for name, file in files.items():
             known = self.jobs.get(name)
             if known is None or known.spec is not file.spec:
-                self._notes.attempt(partial(self._take, name, dispatch), repeats=True)
+                self._notes.attempt(partial(self._take, name, file, dispatch), repeats=True)
 
-    def _take(self, name: str, dispatch: Dispatch) -> None:
+    def _take(self, name: str, file: JobFile, dispatch: Dispatch) -> None:
         """Schedule a job by a definition that is new."""
-        file = self._folder.jobs().get(name)
-        if file is None or file.spec is None:
+        if file.spec is None:
             return
         if dispatch.unclaimed(name):
             return  # a new schedule would take its scheduled time from it; the next scan comes soon
