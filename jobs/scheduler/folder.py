@@ -55,6 +55,11 @@ class JobFolder:
         return tuple(file for _, file in sorted(self._files.items()))
 
     @property
+    def broken(self) -> tuple[JobFile, ...]:
+        """Those in which something is wrong, sorted by path: few of what may be thousands."""
+        return tuple(sorted((file for file in self._files.values() if file.error), key=lambda file: file.path))
+
+    @property
     def unlisted(self) -> Mapping[Path, str]:
         """Folders that can't be listed, and why. Their jobs stay as they were."""
         return self._unlisted
@@ -75,7 +80,7 @@ class JobFolder:
             if self._seen.get(path) != self._read.get(path) and (at_once or self._seen.get(path) == before.get(path))
         ]
         # What stood in a broken file's way may be gone now.
-        broken = [file.path for file in self.files if file.error and file.path not in changed] if changed else []
+        broken = [file.path for file in self.broken if file.path not in changed] if changed else []
         for path in (*changed, *broken):
             self._update(path, self._seen.get(path))
         return bool(changed)
