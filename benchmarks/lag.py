@@ -1,6 +1,6 @@
 """How late the scheduler starts what is due, beside so many job files: the number due a minute is set separately.
 
-    python -m benchmarks.lag [--files 200 1000 2000 5000] [--due 40] [--minutes 2] [--json FILE] [--figures FOLDER]
+    python -m benchmarks.lag [--files 200 1000 2000 5000] [--due 40] [--minutes 1] [--json FILE] [--figures FOLDER]
 
 Each job is due once a day: the first `due` of them in one minute, the next ones in the minute after, and so on while files
 last. Its command does nothing and records no run, so the scheduler does, which is one transaction more for each run than usual.
@@ -170,7 +170,7 @@ def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--files", type=int, nargs="+", default=FILES, help="how many job files; one measurement for each")
     parser.add_argument("--due", type=int, default=40, help="jobs that are due in a minute")
-    parser.add_argument("--minutes", type=int, default=2)
+    parser.add_argument("--minutes", type=int, default=1)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every value there")
     parser.add_argument("--figures", type=Path, metavar="FOLDER", help="write the curves there, as SVG")
     parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)  # what each measurement starts
