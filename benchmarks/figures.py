@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Literal, NamedTuple
 
-from benchmarks import accelerator, command_line, growth, rendering
+from benchmarks import accelerator, command_line, growth, ray_parts, rendering
 from benchmarks.forward_only import FORWARD_ONLY
 from benchmarks.handwritten import DATA_LOADER, PANDAS_LOOP
 from benchmarks.job_runs import BARE, LEDGER, MANY_SERIES, MANY_SERIES_UNPUSHED, MONITORED, PUSHES, RECORDS
 from benchmarks.limit import LIMIT, TOGETHER
 from benchmarks.ray_data import BESIDE_RAY, RAY_DATA
-from benchmarks.ray_engine import BY_THREADS, ON_RAY, PARTS_BY_THREADS, PARTS_ON_RAY
+from benchmarks.ray_engine import BY_THREADS, ON_RAY
 from benchmarks.rounds import Contender, Timings, of
 from benchmarks.sliced import AT_ONCE, GROUPBY_MEANS, HOLDOUT, METRIC_FRAME, SCORED, SKLEARN_LOOP
 from benchmarks.workload import DEEP_MLP, ODD_SHAPES, TRANSFORMER, Shape
@@ -127,7 +127,19 @@ FIGURES = (
     Figure(RENDERING, "rendering-gauges", "and PUT ÷ client's gauges, set, encoded", rendering.CLIENT_GAUGES, _RENDERED),
     Figure(RENDERING, "delivery", "a whole push ÷ client's encoding", rendering.CLIENT, rendering.DELIVERED),
     Figure(ENGINES, "ray-engine", "scoring, on Ray ÷ by threads, same cores", ON_RAY, BY_THREADS, _least(0.9)),
-    Figure(ENGINES, "ray-parts", "1,000 empty parts, seconds", PARTS_ON_RAY, PARTS_BY_THREADS, _most(2), kind="seconds"),
+    Figure(ENGINES, "ray-engine-data", "scoring on Ray, against Ray Data", ON_RAY, RAY_DATA, _least(4)),
+    Figure(
+        ENGINES, "ray-parts", "1,000 empty parts, seconds", ray_parts.ON_RAY, ray_parts.BY_THREADS, _most(2), kind="seconds"
+    ),
+    Figure(
+        ENGINES,
+        "ray-memory",
+        f"a driver's peak memory, {ray_parts.MANY_PARTS:,} parts ÷ {ray_parts.PARTS:,}",
+        ray_parts.FEW,
+        ray_parts.MANY,
+        _most(1.3),
+        "peak_bytes",
+    ),
     *_accelerated_figures("mlp", accelerator.SHAPES[0]),
     *_accelerated_figures("transformer", accelerator.SHAPES[1]),
 )

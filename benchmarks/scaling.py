@@ -1,9 +1,9 @@
-"""Where one gateway and one ledger end: what a push costs beside so many series, and how many parts are counted a second.
+"""Where one machine ends: what a push costs beside so many series, a part in a large ledger, a driver of so many parts.
 
-    python -m benchmarks.scaling [--json FILE] [--figures FOLDER] [--most SERIES]
+    python -m benchmarks.scaling [NAME…] [--json FILE] [--figures FOLDER] [--most SERIES]
 
-Real servers on loopback: a Pushgateway, and a PostgreSQL that flushes each commit to disk, as SQLite does here. Figures
-belong to a machine; their shapes, and the ratios between them, to the programs.
+Real servers on loopback: a Pushgateway, a PostgreSQL that flushes each commit to disk, as SQLite does here, and a Ray of one
+node. Figures belong to a machine; their shapes, and the ratios between them, to the programs. The scheduler is in `lag`.
 """
 
 from __future__ import annotations
@@ -11,22 +11,24 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 from time import perf_counter
+from typing import Any
 
 import httpx
 import psutil
 
-from benchmarks import known_jobs, machine
-from jobs.report.figures.axis import Axis, amount_axis, count_axis, seconds_axis
-from jobs.report.figures.plot import Frame, Point, line_plot
+from benchmarks import known_jobs, machine, parts_table, ray_parts
+from benchmarks.curves import curve
+from jobs.report.figures.axis import Axis, amount_axis, seconds_axis
 from monitoring import exposition, servers
 from monitoring.gateway import Gateway
 from monitoring.ledger import Ledger
@@ -42,14 +44,6 @@ _PUSHES = 15
 _COMMITS = 100
 _WRITERS = (1, 2, 4)
 _AT_ONCE = (1, 32)
-_STYLE = (
-    ":root { --accent: #2563eb; --muted: #6b7280; --hairline: #d1d5db; --ink: #111827; font-family: sans-serif; }"
-    " @media (prefers-color-scheme: dark) { :root { --accent: #60a5fa; --muted: #9ca3af; --hairline: #374151; } }"
-    " .tick { fill: var(--muted); font-size: 12px; } .title { fill: var(--muted); font-size: 13px; }"
-    " .grid { stroke: var(--hairline); } .axis { stroke: var(--muted); } .note { fill: transparent; }"
-    " .line { fill: none; stroke: var(--accent); stroke-width: 2; vector-effect: non-scaling-stroke; }"
-    " .dot { fill: var(--accent); } svg svg { overflow: visible; }"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +67,14 @@ class Commits:
     writers: int
     at_once: int
     parts_per_second: float
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """How many series something has."""
+
+    of: str
+    series: int
 
 
 def pushes(most: int) -> list[Push]:
@@ -155,78 +157,96 @@ def _add(location: str, writer: int, commits: int, at_once: int) -> None:
         ledger.finish_run(reports.finished(run, job))
 
 
-def series_of_a_job() -> Mapping[str, int]:
-    """What every job has, what a holdout adds, what a slice adds."""
+def series_of_a_job() -> list[Series]:
+    """What every job has with a holdout, and what a slice adds."""
     with TemporaryDirectory() as folder:
         bodies = [exposition.render(_state(Path(folder), slices), pushed_at=0.0) for slices in (1, 2)]
     one, two = (sum(not line.startswith(b"#") for line in body.splitlines()) for body in bodies)
-    return {"a job with a holdout and no slice": 2 * one - two, "each slice": two - one}
+    return [Series("a job with a holdout and no slice", 2 * one - two), Series("each slice", two - one)]
 
 
 def _figures(found: Sequence[Push]) -> Mapping[str, str]:
     """For each figure its SVG."""
-    most, larger = max(one.series for one in found), max(one.job_series for one in found)
-    series, measured = count_axis(most), [one for one in found if one.job_series == larger]
+    larger = max(one.job_series for one in found)
+    measured = [one for one in found if one.job_series == larger]
 
-    def drawn(title: str, y: Axis, values: Sequence[tuple[float, float]]) -> str:
-        points = [Point(x, y) for x, y in values]
-        plot = line_plot(Frame(title, series, y), points)
-        words = f'<text class="title" x="64" y="14">{title}, against series on it (to {most:,})</text>'
-        inside = f'<svg x="64" y="22" width="560">{plot}</svg>'
-        return (
-            f'<svg xmlns="http://www.w3.org/2000/svg" width="660" height="215"><style>{_STYLE}</style>{words}{inside}</svg>\n'
-        )
+    def drawn(title: str, axis: Callable[[float], Axis], values: Sequence[float]) -> str:
+        series = [one.series for one in measured]
+        return curve(title, "series on it", axis(max(values)), list(zip(series, values, strict=True)))
 
-    cpu = [(one.series, one.gateway_cpu_seconds) for one in measured]
-    scrape = [(one.series, one.scrape_seconds) for one in measured]
-    memory = [(one.series, one.gateway_memory_bytes / 2**20) for one in measured]
     return {
-        "push": drawn(f"CPU of the gateway, a push of {larger:,} series", seconds_axis(max(y for _, y in cpu)), cpu),
-        "scrape": drawn("Seconds of a scrape", seconds_axis(max(y for _, y in scrape)), scrape),
-        "memory": drawn("Memory of the gateway, MiB", amount_axis(max(y for _, y in memory)), memory),
+        "push": drawn(
+            f"CPU of the gateway, a push of {larger:,} series", seconds_axis, [one.gateway_cpu_seconds for one in measured]
+        ),
+        "scrape": drawn("Seconds of a scrape", seconds_axis, [one.scrape_seconds for one in measured]),
+        "memory": drawn("Memory of the gateway, MiB", amount_axis, [one.gateway_memory_bytes / 2**20 for one in measured]),
     }
 
 
-def _tables(pushed: Sequence[Push], added: Sequence[Commits]) -> str:
-    """As Markdown."""
+def _push_table(found: Sequence[Push]) -> str:
+    """As Markdown, as those that follow."""
     lines = [
         "| series of the job | series on the gateway | a push | CPU of the gateway, a push | a scrape | its bytes | memory |",
         "|---|---|---|---|---|---|---|",
         *(
             f"| {one.job_series:,} | {one.series:,} | {one.push_seconds * 1e3:.0f} ms | {one.gateway_cpu_seconds * 1e3:.0f} ms "
             f"| {one.scrape_seconds:.2f} s | {one.scrape_bytes / 1e6:.1f} MB | {one.gateway_memory_bytes / 2**20:,.0f} MiB |"
-            for one in pushed
+            for one in found
         ),
-        "",
+    ]
+    return "\n".join(lines)
+
+
+def _commit_table(found: Sequence[Commits]) -> str:
+    lines = [
         "| ledger | processes | parts a transaction | parts a second |",
         "|---|---|---|---|",
-        *(f"| {one.ledger} | {one.writers} | {one.at_once} | {one.parts_per_second:,.0f} |" for one in added),
+        *(f"| {one.ledger} | {one.writers} | {one.at_once} | {one.parts_per_second:,.0f} |" for one in found),
     ]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)
 
 
-def main(arguments: Sequence[str]) -> None:
-    """The command line."""
+def _series_table(found: Sequence[Series]) -> str:
+    return "\n".join(["| what | series |", "|---|---|", *(f"| {one.of} | {one.series} |" for one in found)])
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The command line. Returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"what to measure, of {', '.join(_TABLES)}; default: all")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every value there")
     parser.add_argument("--figures", type=Path, metavar="FOLDER", help="write the curves there, as SVG")
     parser.add_argument("--most", type=int, default=SERIES[-1], metavar="SERIES", help="the most series on a gateway")
     options = parser.parse_args(arguments)
-    pushed, added, series = pushes(options.most), commits(), series_of_a_job()
-    sys.stdout.write(f"{machine.facts()}\n\n{_tables(pushed, added)}\n{series}\n")
+    if unknown := [name for name in options.names if name not in _TABLES]:
+        parser.error(f"unknown {', '.join(unknown)}; choose from {', '.join(_TABLES)}")
+    measures: Mapping[str, Callable[[], Sequence[Any]]] = {
+        "pushes": partial(pushes, options.most),
+        "series": series_of_a_job,
+        "commits": commits,
+        "parts": parts_table.grown,
+        "ray": ray_parts.driven,
+    }
+    found = {name: measures[name]() for name in _TABLES if name in options.names or not options.names}
+    print(machine.facts(), *(_TABLES[name](values) for name, values in found.items()), sep="\n\n")
     if options.json:
-        document = {
-            "machine": machine.facts(),
-            "pushes": [*map(asdict, pushed)],
-            "commits": [*map(asdict, added)],
-            "series": series,
-        }
-        options.json.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    if options.figures:
+        values = {name: [*map(asdict, measured)] for name, measured in found.items()}
+        options.json.write_text(json.dumps({"machine": machine.facts(), **values}, indent=2) + "\n", encoding="utf-8")
+    if options.figures and "pushes" in found:
         options.figures.mkdir(parents=True, exist_ok=True)
-        for name, svg in _figures(pushed).items():
+        for name, svg in _figures(found["pushes"]).items():
             (options.figures / f"{name}.svg").write_text(svg, encoding="utf-8")
+    return 0
+
+
+_TABLES: Mapping[str, Callable[[Any], str]] = {
+    "pushes": _push_table,
+    "series": _series_table,
+    "commits": _commit_table,
+    "parts": parts_table.table,
+    "ray": ray_parts.table,
+}
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))

@@ -18,6 +18,7 @@ from benchmarks import (
     limit,
     ray_data,
     ray_engine,
+    ray_parts,
     rendering,
     workload,
 )
@@ -60,7 +61,6 @@ class _Suite:
     def run(self) -> Timings:
         """One gathering of contenders after the other."""
         self._score()
-        self._score_beside_ray()
         for shape in (*COMPUTE_BOUND, *ODD_SHAPES):
             self._score_shape(shape)
         self._watch()
@@ -89,15 +89,6 @@ class _Suite:
                 self._try(contenders)
                 self._check(work, [one for one in contenders if one.name not in {*limits, judged}])
                 self._measure("the usual job", contenders)
-
-    def _score_beside_ray(self) -> None:
-        """The usual job with half the rows: starting Ray takes longer than most contenders need for all of it."""
-        if self._wants(ray_data.RAY_DATA):
-            with servers.pushgateway() as gateway, self._made(HALF) as work:
-                contenders = (job_runs.monitored(work, gateway, ray_data.BESIDE_RAY), ray_data.ray_data(work))
-                self._try(contenders)
-                self._check(work, contenders)
-                self._measure("the usual job, beside Ray Data", contenders)
 
     def _score_shape(self, shape: Shape) -> None:
         """A job on rows of a shape, what it is held against, and nothing to compare answers with."""
@@ -165,17 +156,22 @@ class _Suite:
                 self._measure("rendering", contenders, more=5)
 
     def _score_on_ray(self) -> None:
-        """Half the rows, and parts without any, by both engines."""
-        engines, parts = (ray_engine.ON_RAY, ray_engine.BY_THREADS), (ray_engine.PARTS_ON_RAY, ray_engine.PARTS_BY_THREADS)
-        if not self._wants(*engines, *parts):
+        """The usual job with half the rows, by Ray Data and by both engines; then parts without any."""
+        jobs = (ray_data.BESIDE_RAY, ray_data.RAY_DATA, ray_engine.ON_RAY, ray_engine.BY_THREADS)
+        parts, drivers = (ray_parts.ON_RAY, ray_parts.BY_THREADS), (ray_parts.FEW, ray_parts.MANY)
+        if not self._wants(*jobs, *parts, *drivers):
             return
-        with self._made(HALF) as work, ray_engine.one_node():
-            contenders = self._chosen(*ray_engine.contenders(work))
-            self._try(contenders)
-            jobs = [one for one in contenders if one.name in engines]
-            if not any(one.missing for one in jobs):
-                self._check(work, jobs)
-            self._measure("on Ray", contenders, _RAY_ROUNDS)
+        with servers.pushgateway() as gateway, self._made(HALF) as work, ray_engine.one_node():
+            scoring = self._chosen(
+                job_runs.monitored(work, gateway, ray_data.BESIDE_RAY), ray_data.ray_data(work), *ray_engine.contenders(work)
+            )
+            self._try(scoring)
+            self._check(work, scoring)
+            self._measure("the usual job, on Ray and beside it", scoring)
+            empty = self._chosen(*ray_parts.contenders(work))
+            self._try(empty)
+            self._measure("empty parts", empty, _RAY_ROUNDS)
+            self._measure("drivers of empty parts", self._chosen(*ray_parts.drivers(work)), 1)
 
     def _accelerate(self, shape: Shape) -> None:
         if not self._wants(of(job_runs.MONITORED, shape.name)):
@@ -216,7 +212,9 @@ class _Suite:
         answers.check_predictions({label: work.output(label) for label in labels}, rows=work.rows)
 
     def _measure(self, title: str, contenders: Sequence[Contender], most: int | None = None, *, more: int = 1) -> None:
-        """In as many rounds as were asked for, or `more` times as many; at most `most`."""
+        """In as many rounds as were asked for, or `more` times as many; at most `most`. Of nobody, nothing."""
+        if not contenders:
+            return
         rounds = self._rounds * more
         self._say(f"measuring {title}")
         self._timings |= measure(contenders, rounds if most is None else min(rounds, most), say=self._say)

@@ -14,7 +14,20 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from benchmarks import accelerator, answers, command_line, growth, handwritten, job_runs, ray_data, suite, table, workload
+from benchmarks import (
+    accelerator,
+    answers,
+    command_line,
+    growth,
+    handwritten,
+    job_runs,
+    ray_data,
+    ray_engine,
+    ray_parts,
+    suite,
+    table,
+    workload,
+)
 from benchmarks.__main__ import ROWS as ROWS_BY_DEFAULT
 from benchmarks.__main__ import main
 from benchmarks.answers import DifferentAnswers
@@ -28,7 +41,8 @@ ROWS = 3_000
 GROWTH = [figure for figure in FIGURES if figure.group == "Growth"]
 COMMANDS = [figure for figure in FIGURES if figure.group == "The command line"]
 TRIED = [figure for figure in FIGURES if not figure.name.startswith("shape") or figure.name == "shape: images"]
-TRIED = [figure for figure in TRIED if figure not in (*GROWTH, *COMMANDS) and figure.name != "ray-data"]
+TRIED = [figure for figure in TRIED if figure not in (*GROWTH, *COMMANDS)]
+TRIED = [figure for figure in TRIED if figure.name not in {"ray-data", "ray-engine-data", "ray-memory"}]
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +97,19 @@ def test_ray_data_writes_what_the_model_says(work: workload.Workload) -> None:
     timing = contender.run()
     check_predictions(work.output(contender.label), expected(work.folder))
     assert 0 < timing.scoring < timing.elapsed
+
+
+@pytest.mark.timeout(300)
+def test_a_drivers_memory_is_that_of_a_process_of_its_own(work: workload.Workload) -> None:
+    """It drives the Ray that is there, and says what it took at most."""
+    with ray_engine.one_node():
+        contender = ray_parts.driver(work, "a driver's process", 70)
+        assert not contender.missing, contender.missing
+        timing = contender.run()
+    assert timing.peak_bytes > 2**20
+    assert 0 < timing.scoring < timing.elapsed
+    with Ledger.open(work.folder / "a driver's process state" / "ledger.db") as ledger:
+        assert ledger.runs("a driver's process")[0].rows_read == 70 * 4096
 
 
 def test_a_job_of_many_series_has_them(work: workload.Workload) -> None:

@@ -106,6 +106,9 @@ def test_a_name_or_an_output_is_one_files_alone(jobs: Path) -> None:
     first.unlink()
     folder.scan(at_once=True)
     assert [file.error is None for file in folder.files] == [True, False]
+    write(jobs, "c", file="1")  # it has another name and another output now
+    folder.scan(at_once=True)
+    assert [file.error for file in folder.files] == [None, None]
 
 
 def test_a_folder_that_cannot_be_listed_leaves_its_jobs_as_they_were(jobs: Path) -> None:

@@ -265,6 +265,20 @@ def test_committed_parts_are_those_of_the_folder(ledger: Ledger) -> None:
     assert ledger.committed_parts("other", "/scored/date=1") == {}
 
 
+@pytest.mark.parametrize("other", ["a job before", "the job after"])
+def test_another_owner_of_a_folder_is_found(ledger: Ledger, other: str) -> None:
+    """Whichever of the two has the first name, and however many parts either has there."""
+    assert (other < JOB) == (other == "a job before")
+    for run, job in (("run-1", JOB), ("run-2", other)):
+        ledger.register(definition(job), now=1.0, next_expected_at=1000.0)
+        ledger.start_run(run_start(run, job), next_expected_at=None)
+    ledger.add_parts("run-1", JOB, [replace(part(f"{number}"), output=f"/scored/{number}") for number in range(3)])
+    assert [ledger.other_owner(job, "/scored") for job in (JOB, other)] == [None, JOB]
+    ledger.add_parts("run-2", other, [replace(part("b"), output="/scored/b"), replace(part("c"), output="/elsewhere/c")])
+    assert [ledger.other_owner(job, "/scored/") for job in (JOB, other, "a third")] == [other, JOB, min(JOB, other)]
+    assert [ledger.other_owner(job, "/elsewhere") for job in (JOB, other)] == [other, None]
+
+
 # Pushes.
 
 

@@ -12,7 +12,7 @@ from monitoring.gateway import Gateway
 from monitoring.ledger import Ledger
 from monitoring.push import deliver
 from monitoring.servers import Server
-from monitoring.state import Destination
+from monitoring.state import Destination, JobState
 from tests.faults.server import FaultServer, answer
 from tests.reports import definition, run_start
 
@@ -70,6 +70,28 @@ def test_a_gateway_that_lost_its_memory_is_repaired(known: Ledger, environment: 
     gateway.put({"job": "c"}, b"# TYPE batch_state_sequence gauge\nbatch_state_sequence NaN\n")
     assert sync(known, environment, busy=frozenset("a")).once().pushed == JOBS
     assert shown(pushgateway) == {job: known.state(job).sequence for job in JOBS}
+
+
+def test_a_job_is_read_again_only_when_it_has_changed(
+    known: Ledger, environment: Environment, pushgateway: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Thousands that have not cost one query, and a gateway that forgot one of them is repaired all the same."""
+    pushing(known, pushgateway.url)
+    syncing = sync(known, environment, busy=frozenset("b"))
+    assert [syncing.once().pushed, syncing.once().pushed] == [JOBS, ()]  # to be pushed is a change
+    read_again: list[str] = []
+    read_state = Ledger.state
+
+    def counted(ledger: Ledger, job: str) -> JobState:
+        read_again.append(job)
+        return read_state(ledger, job)
+
+    monkeypatch.setattr(Ledger, "state", counted)
+    assert (syncing.once().pushed, read_again) == ((), [])
+    Gateway(pushgateway.url).delete({"job": "a"})
+    known.start_run(run_start("r", "b"), next_expected_at=None)
+    assert syncing.once().pushed == ("a", "b")
+    assert set(read_again) == {"a", "b"}
 
 
 def test_a_gateway_that_is_down_is_asked_once_for_all_jobs(known: Ledger, environment: Environment) -> None:

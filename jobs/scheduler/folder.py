@@ -44,6 +44,7 @@ class JobFolder:
         self._singles = [path for path in named if not path.is_dir()]
         self._copies = copies
         self._files: dict[Path, JobFile] = {}
+        self._owners: dict[tuple[str, str], Path] = {}
         self._read: dict[Path, Signature] = {}
         self._seen: dict[Path, Signature] = {}
         self._unlisted: dict[Path, str] = {}
@@ -52,6 +53,11 @@ class JobFolder:
     def files(self) -> tuple[JobFile, ...]:
         """Every job file, sorted by path."""
         return tuple(file for _, file in sorted(self._files.items()))
+
+    @property
+    def broken(self) -> tuple[JobFile, ...]:
+        """Those in which something is wrong, sorted by path: few of what may be thousands."""
+        return tuple(sorted((file for file in self._files.values() if file.error), key=lambda file: file.path))
 
     @property
     def unlisted(self) -> Mapping[Path, str]:
@@ -74,7 +80,7 @@ class JobFolder:
             if self._seen.get(path) != self._read.get(path) and (at_once or self._seen.get(path) == before.get(path))
         ]
         # What stood in a broken file's way may be gone now.
-        broken = [file.path for file in self.files if file.error and file.path not in changed] if changed else []
+        broken = [file.path for file in self.broken if file.path not in changed] if changed else []
         for path in (*changed, *broken):
             self._update(path, self._seen.get(path))
         return bool(changed)
@@ -96,20 +102,31 @@ class JobFolder:
         copy = self._copies / f"{of_job(str(path))}.toml"
         if signature is None:
             self._read.pop(path, None)
-            self._files.pop(path, None)
+            self._take_over(path, None)
             copy.unlink(missing_ok=True)
             return
         self._read[path] = signature
         known = self._files.get(path)
         try:
-            self._files[path] = JobFile(path, copy, self._good(path, copy), None)
+            self._take_over(path, JobFile(path, copy, self._good(path, copy), None))
         except SpecError as error:
             spec = known.spec if known and known.spec else self._kept(path, copy)
-            self._files[path] = JobFile(path, copy, spec, str(error))
+            self._take_over(path, JobFile(path, copy, spec, str(error)))
         except OSError as error:
             self._read.pop(path)  # to be tried again
             message = f"{path}: can't keep a copy as {copy}: {error.strerror}; check that this user may write there"
-            self._files[path] = JobFile(path, copy, known.spec if known else None, message)
+            self._take_over(path, JobFile(path, copy, known.spec if known else None, message))
+
+    def _take_over(self, path: Path, file: JobFile | None) -> None:
+        """Go on with this file, which owns what is one job's alone; None: it is gone."""
+        before = self._files.pop(path, None)
+        if before is not None and before.spec is not None:
+            for claim in own(before.spec):
+                self._owners.pop(claim, None)
+        if file is not None:
+            self._files[path] = file
+            if file.spec is not None:
+                self._owners |= dict.fromkeys(own(file.spec), path)
 
     def _good(self, path: Path, copy: Path) -> JobSpec:
         """What is in the file, and now also in its copy. Raises `SpecError`, and `OSError` when there can be no copy."""
@@ -134,12 +151,10 @@ class JobFolder:
 
     def _checked(self, spec: JobSpec) -> JobSpec:
         """The spec, if no other file has its name or its output folder. Raises `SpecError`."""
-        for other in self._files.values():
-            if other.path == spec.path or other.spec is None:
-                continue
-            for key, value in own(spec):
-                if (key, value) in own(other.spec):
-                    raise SpecError(shared(spec.path, key, value, other.path))
+        for key, value in own(spec):
+            owner = self._owners.get((key, value), spec.path)
+            if owner != spec.path:
+                raise SpecError(shared(spec.path, key, value, owner))
         return spec
 
 

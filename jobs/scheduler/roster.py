@@ -76,7 +76,7 @@ class Roster:
 
     def rescan(self, dispatch: Dispatch, *, at_once: bool = False) -> None:
         """Look for job files that have changed, and take them over."""
-        before = {file.path: file.error for file in self._folder.files}
+        before = {file.path: file.error for file in self._folder.broken}
         self._folder.scan(at_once=at_once)
         for file in self._folder.files:
             if file.error and before.get(file.path) != file.error:
@@ -106,12 +106,11 @@ class Roster:
         for name, file in files.items():
             known = self.jobs.get(name)
             if known is None or known.spec is not file.spec:
-                self._notes.attempt(partial(self._take, name, dispatch), repeats=True)
+                self._notes.attempt(partial(self._take, name, file, dispatch), repeats=True)
 
-    def _take(self, name: str, dispatch: Dispatch) -> None:
+    def _take(self, name: str, file: JobFile, dispatch: Dispatch) -> None:
         """Schedule a job by a definition that is new."""
-        file = self._folder.jobs().get(name)
-        if file is None or file.spec is None:
+        if file.spec is None:
             return
         if dispatch.unclaimed(name):
             return  # a new schedule would take its scheduled time from it; the next scan comes soon
@@ -137,7 +136,7 @@ class Roster:
 
     def scheduled(self) -> tuple[ScheduledJob, ...]:
         """For the snapshot."""
-        errors = {file.path: file.error for file in self._folder.files}
+        errors = {file.path: file.error for file in self._folder.broken}
         return tuple(
             ScheduledJob(name, job.file, job.spec.job.schedule, job.next_at, errors.get(job.file.path))
             for name, job in sorted(self.jobs.items())
@@ -146,7 +145,7 @@ class Roster:
     def broken(self) -> tuple[BrokenFile, ...]:
         """Files and folders that can't be used as they are."""
         files = [
-            BrokenFile(str(file.path), file.error, running=file.spec is not None) for file in self._folder.files if file.error
+            BrokenFile(str(file.path), file.error, running=file.spec is not None) for file in self._folder.broken if file.error
         ]
         folders = [BrokenFile(str(path), error, running=True) for path, error in self._folder.unlisted.items()]
         return (*files, *folders)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import replace
 from time import time
 
 from jobs.dead_runs import settled_state
@@ -15,7 +16,7 @@ from jobs.environment import Environment
 from jobs.scheduler.snapshot import SyncResult
 from monitoring import textfile
 from monitoring.gateway import Gateway, Group
-from monitoring.ledger import Ledger
+from monitoring.ledger import Ledger, Revision
 from monitoring.push import group
 from monitoring.state import Destination, JobState
 from pipelines.errors import BatchgaugeError, PushError
@@ -28,7 +29,8 @@ Address = tuple[str, str | None]
 class Sync:
     """Compares the ledger with the gateways. Jobs in `busy` may have a run in progress: they aren't looked at for dead ones.
 
-    `listing_seconds` bounds how long a gateway may take to say what it has.
+    A job is read again only when its revision has changed: to read thousands takes many seconds, which the scheduler's loop
+    would wait for. `listing_seconds` bounds how long a gateway may take to say what it has.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Sync:
         self._environment = environment
         self._busy = busy
         self._listing_seconds = listing_seconds
+        self._known: dict[str, tuple[Revision, JobState]] = {}
 
     def once(self) -> SyncResult:
         """Push what is owed or lost, and settle dead runs. Never raises: what went wrong is in the result."""
@@ -57,8 +60,7 @@ class Sync:
         settled: list[str] = []
         gateways: dict[Address, list[JobState]] = {}
         outcomes: list[tuple[str, str | None]] = []
-        for job in self._ledger.jobs():
-            state = self._state(job, settled)
+        for job, state in self._states(settled).items():
             destination = self._environment.redirected(job, state.definition.destination)
             if destination.gateway:
                 gateways.setdefault((destination.gateway, destination.ca_file), []).append(state)
@@ -73,8 +75,21 @@ class Sync:
             errors=tuple(error for _, error in outcomes if error is not None),
         )
 
-    def _state(self, job: str, settled: list[str]) -> JobState:
-        state = self._ledger.state(job)
+    def _states(self, settled: list[str]) -> dict[str, JobState]:
+        """Every job's, without what no sync asks for; dead runs have ended, and their jobs are in `settled`."""
+        revisions = self._ledger.revisions()
+        self._known = {job: self._current(job, revision) for job, revision in sorted(revisions.items())}
+        return {job: self._settled(job, state, settled) for job, (_, state) in self._known.items()}
+
+    def _current(self, job: str, revision: Revision) -> tuple[Revision, JobState]:
+        """Should the job change between the revision and this, it is read once more than needed; never once too few."""
+        before = self._known.get(job)
+        return before if before and before[0] == revision else (revision, _trimmed(self._ledger.state(job)))
+
+    def _settled(self, job: str, state: JobState, settled: list[str]) -> JobState:
+        if state.running is None:
+            return state
+        state = self._ledger.state(job)  # it may have ended since it was read
         if state.running is None or job in self._busy():
             return state
         state = settled_state(self._ledger, job)
@@ -139,6 +154,11 @@ class SyncThread:
             self._done(self._sync.once())
             if not over:
                 self._wake.wait(self._every_seconds)
+
+
+def _trimmed(state: JobState) -> JobState:
+    """Without what fills the memory with thousands of jobs."""
+    return replace(state, counters={}, latest=None, model=None, quality={})
 
 
 def _gateway_is_behind(state: JobState, destination: Destination, groups: Groups) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from os.path import dirname, normpath
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, bindparam, delete, select
 
 from monitoring.ledger import schema
 from monitoring.ledger.records import CommittedPart
@@ -28,20 +28,28 @@ def commit(connection: Connection, run_id: str, job: str, reports: Sequence[Part
 def committed(connection: Connection, job: str, folder: str) -> dict[str, CommittedPart]:
     """The parts of one output folder, by absolute output path."""
     query = select(*(_parts.c[field] for field in _FIELDS)).where(_parts.c.job == job, _parts.c.folder == normpath(folder))
-    return {row.output: CommittedPart(**row._mapping) for row in connection.execute(query)}  # noqa: SLF001  SQLAlchemy's public name
+    once: dict[str, str] = {}  # sources and models are few, and parts may be a hundred thousand
+    return {
+        output: CommittedPart(
+            name, once.setdefault(source, source), output, fingerprint, once.setdefault(model, model), rows_scored
+        )
+        for name, source, output, fingerprint, model, rows_scored in connection.execute(query)
+    }
 
 
 def other_owner(connection: Connection, job: str, folder: str) -> str | None:
     """Another job with parts in this output folder, or None."""
-    query = select(_parts.c.job).where(_parts.c.folder == normpath(folder), _parts.c.job != job).limit(1)
-    owner: str | None = connection.execute(query).scalar()
-    return owner
+    inside = select(_parts.c.job).where(_parts.c.folder == normpath(folder)).limit(1)
+    # One of them is at an end of the index; to ask for `!= job` would go through all that the job itself has there.
+    ends = (connection.execute(inside.order_by(order)).scalar() for order in (_parts.c.job, _parts.c.job.desc()))
+    return next((owner for owner in ends if owner not in {None, job}), None)
 
 
 def drop(connection: Connection, job: str, outputs: Iterable[str]) -> None:
     """Forget parts by their output paths."""
-    for output in outputs:
-        connection.execute(delete(_parts).where(_parts.c.job == job, _parts.c.output == output))
+    values = [{"of": job, "at": output} for output in outputs]
+    if values:
+        connection.execute(delete(_parts).where(_parts.c.job == bindparam("of"), _parts.c.output == bindparam("at")), values)
 
 
 def _folder(report: PartReport) -> str:
