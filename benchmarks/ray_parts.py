@@ -32,8 +32,8 @@ from monitoring.resources import ResourceMeter, available_cores
 from pipelines.cancellation import Cancellation
 from pipelines.engines import Engine
 from pipelines.engines.local import LocalEngine
+from pipelines.planning import Part
 from pipelines.report import BatchRecord, PartReport, Trigger
-from pipelines.source import Part
 from pipelines.tally import Tally
 
 ON_RAY, BY_THREADS = "empty parts on Ray", "empty parts by threads"
@@ -146,7 +146,7 @@ def _parts(job: Path, parts: int, engine: Engine) -> Timing:
 
 
 def _plan(parts: int) -> tuple[Part, ...]:
-    """As `pipelines.source` makes it of one file with so many row groups."""
+    """As `pipelines.planning` makes it of one file with so many row groups."""
     source = "/data/rows.parquet"
     return tuple(
         Part(f"rows-{number}-{number}.parquet", source, number, number, _ROWS, f"{number:064x}", number * _ROWS)
