@@ -19,6 +19,8 @@ CLASSES = (0, 1)
 
 _GROUP_ROWS = 131_072
 _LEAST_GROUPS = 8
+_LEAST_PARTS = 32
+"""So that workers, which take whole parts, end at about the same time."""
 _SIDE, _PATCH = 32, 8
 PIXELS = _SIDE * _SIDE
 
@@ -67,7 +69,6 @@ class Shape:
 
     `rows_divisor`: so many times fewer rows than the usual ones, for about as much work. `most_rounds`: what takes long
     gets few. `least_groups`: so many row groups even if there are few rows, so that there is work for every worker.
-    `least_parts`: so many, so that workers, which take whole parts, end at about the same time.
     """
 
     name: str = "mlp"
@@ -80,15 +81,12 @@ class Shape:
     rows_divisor: int = 1
     most_rounds: int = 5
     least_groups: int = _LEAST_GROUPS
-    least_parts: int = 32
 
 
 USUAL = Shape()
 FEW_ROWS = Shape("few rows", least_groups=1)
-DEEP_MLP = Shape("MLP 32-1024-1024-2", model="wide_mlp", group_rows=4_096, rows_divisor=8, least_parts=128)
-TRANSFORMER = Shape(
-    "transformer on patches", model="transformer", images=True, group_rows=256, rows_divisor=128, least_parts=128
-)
+DEEP_MLP = Shape("MLP 32-1024-1024-2", model="wide_mlp", group_rows=4_096, rows_divisor=8)
+TRANSFORMER = Shape("transformer on patches", model="transformer", images=True, group_rows=256, rows_divisor=128)
 COMPUTE_BOUND = (DEEP_MLP, TRANSFORMER)
 ODD_SHAPES = (
     Shape("4 columns", model="mlp_of_4", columns=4, rows_divisor=2),
@@ -145,7 +143,7 @@ class Workload:
                 name=name,
                 model=self.shape.model,
                 features=features,
-                part_rows=part_rows or max(self.group_rows, min(_GROUP_ROWS, -(-self.rows // self.shape.least_parts))),
+                part_rows=part_rows or max(self.group_rows, min(_GROUP_ROWS, -(-self.rows // _LEAST_PARTS))),
                 device=device,
                 batch_rows=batch_rows or '"auto"',
                 keep_runs=keep_runs,
