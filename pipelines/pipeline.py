@@ -30,7 +30,7 @@ from pipelines.report import (
 from pipelines.scoring import Scorer
 from pipelines.settings import HoldoutSettings, PipelineSettings
 from pipelines.settling import Question
-from pipelines.site import Expense, Site, site
+from pipelines.site import Expense, Site, Task, site
 from pipelines.superseded import superseded
 from pipelines.tally import Tally
 
@@ -273,7 +273,8 @@ class Pipeline:
         # What is about to be replaced is forgotten first: should this run die between a rename and its commit, the
         # ledger must not vouch for the file with what was there before.
         self._journal.drop([str(self._output(part.name)) for part in todo])
-        scored = at.map(Scorer.score, todo)
+        task: Task[PartReport] = Scorer.score
+        scored = at.map(task, todo)
         self.workers = at.workers
         started = monotonic()
         try:

@@ -16,6 +16,7 @@ from pipelines import finding, planning, reading
 from pipelines.batches import Batch
 from pipelines.cancellation import Cancellation
 from pipelines.crew import Span, trial
+from pipelines.engines import Function
 from pipelines.engines.local import LocalEngine, local_engine
 from pipelines.errors import DataError, ModelError, UnreadableError
 from pipelines.finding import InputFile
@@ -171,8 +172,8 @@ class Rehearsal:
         while not passes or (len(passes) < _MOST_PASSES and self._clock() + passes[-1].elapsed_seconds <= until):
             began = self._clock()
             parts = self._parts[: configuration.workers]
-            scored = engine.map(scorer.score, parts, self._cancellation)
-            reports = tuple(chain.from_iterable(scored))
+            score: Function[Part, PartReport] = scorer.score
+            reports = tuple(chain.from_iterable(engine.map(score, parts, self._cancellation)))
             self._cancellation.stop_if_requested()
             passes.append(_whole(reports, configuration.workers, self._clock() - began))
         return sorted(passes, key=lambda one: one.elapsed_seconds)[len(passes) // 2]

@@ -19,6 +19,7 @@ from pipelines.batches import Batch, Batches
 from pipelines.cancellation import Cancellation
 from pipelines.casting import REASONS, Codes
 from pipelines.devices import Pending
+from pipelines.engines import Rest
 from pipelines.errors import DataError, ModelError, OutOfMemoryError, UnreadableError
 from pipelines.features import Features
 from pipelines.fitting import Fitting, ran_out_of_memory
@@ -241,13 +242,13 @@ class Scorer:
             return False
         return True
 
-    def score(self, part: Part, cancellation: Cancellation) -> PartReport:
-        """Score one part and put its predictions (and rejects) in the output folder.
+    def score(self, part: Part, cancellation: Cancellation) -> Rest[PartReport]:
+        """Score one part, and write its predictions (and rejects); the rest puts them in the output folder, durably.
 
         A part that can't be read is reported with `error`, all its rows rejected, and writes nothing.
 
         Raises:
-            DataError: the output can't be written, or a row is invalid and `invalid_rows` is `fail`.
+            DataError: the output can't be written, or a row is invalid and `invalid_rows` is `fail`; so may the rest.
             ModelError: the model doesn't fit the data.
             Cancelled: between two batches; nothing was written.
 
@@ -255,11 +256,19 @@ class Scorer:
         try:
             table, batches = self._run(part, self._input.id, cancellation)
         except UnreadableError as error:
-            return self._report(part, {Reason.UNREADABLE: part.rows}, error=_located(part, error))
+            report = self._report(part, {Reason.UNREADABLE: part.rows}, error=_located(part, error))
+            return Rest(lambda: report)
         started = perf_counter()
-        self._write(part, table, batches)
+        staged = self._stage(part, table, batches)
         batches.write_seconds = perf_counter() - started
-        return self._report(part, batches.rejected(), batches)
+
+        def finish() -> PartReport:
+            started = perf_counter()
+            staged.publish()
+            batches.write_seconds += perf_counter() - started
+            return self._report(part, batches.rejected(), batches)
+
+        return Rest(finish)
 
     def predict(
         self, part: Part, extra_columns: Sequence[str], cancellation: Cancellation, *, repeating: Sequence[str] = ()
@@ -380,7 +389,7 @@ class Scorer:
             'mend the row, or set invalid_rows = "reject"'
         )
 
-    def _write(self, part: Part, table: pa.Table, batches: Batches) -> None:
+    def _stage(self, part: Part, table: pa.Table, batches: Batches) -> sink.StagedPart:
         reasons = batches.reasons()
         folder = place(self._output.path)
         path = folder / part.name
@@ -391,7 +400,7 @@ class Scorer:
             names=pa.array(class_names(self._settings, self._width), None if self._settings.classes else pa.int64()),
             float_type=self._float,
         )
-        sink.write_part(
+        return sink.stage_part(
             sink.signed(predictions, part.source),
             path,
             compression=self._output.compression,

@@ -7,10 +7,10 @@ import os
 import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,27 +25,59 @@ _REPEATED = ("prediction", "reason", "source")
 _TEMPORARY = re.compile(r"\..+\.batchgauge-[0-9a-f]{16}\.tmp")
 
 
-def write_part(
-    table: pa.Table, path: Place, *, compression: str, rejects: pa.Table | None = None, rejects_path: Place | None = None
-) -> None:
-    """Put a part's predictions at `path` and its rejected rows at `rejects_path`, replacing what was there.
+class StagedPart:
+    """A part's files, written beside their places where nobody sees them. They are gone unless `publish` is called."""
 
-    Both are written beside their places, flushed to disk and renamed, rejects first: where there are predictions,
-    there are their rejects. In an object store both are whole in memory before the first is put in its place, so no half of
-    one can appear. Without rejects (or with none in the table) an old rejects file is removed.
+    def __init__(self, first: Callable[[], None], then: Callable[[], None], files: ExitStack) -> None:
+        self._first = first
+        self._then = then
+        self._files = files
+
+    def publish(self) -> None:
+        """Put the files in their places, durably, rejects first: where there are predictions, there are their rejects.
+
+        Raises:
+            DataError: the disk is full, or the folder or bucket can't be written.
+
+        """
+        with self._files:
+            self._first()
+            self._then()
+
+
+def stage_part(
+    table: pa.Table, path: Place, *, compression: str, rejects: pa.Table | None = None, rejects_path: Place | None = None
+) -> StagedPart:
+    """Write a part's predictions, to be put at `path`, and its rejected rows, for `rejects_path`, replacing what is there.
+
+    What then waits for the disk is left to `publish`: flushing, and renaming. For an object store both are whole in memory
+    before the first is put in its place, so no half of one can appear. Without rejects (or with none in the table) an old
+    rejects file is removed.
 
     Raises:
-        DataError: the disk is full, the folder or bucket can't be written, or the table can't be stored as Parquet.
+        DataError: the disk is full, the folder can't be written, or the table can't be stored as Parquet.
 
     """
     keep = rejects is not None and rejects.num_rows > 0 and rejects_path is not None
-    with _staged(table, path, compression) as publish:
+    with ExitStack() as files:
+        then = files.enter_context(_staged(table, path, compression))
+        first: Callable[[], None] = _nothing
         if keep and rejects_path is not None:
-            with _staged(rejects, rejects_path, compression) as publish_rejects:
-                publish_rejects()
+            first = files.enter_context(_staged(rejects, rejects_path, compression))
         elif rejects_path is not None:
-            _remove(rejects_path)
-        publish()
+            first = partial(_remove, rejects_path)
+        return StagedPart(first, then, files.pop_all())
+
+
+def write_part(
+    table: pa.Table, path: Place, *, compression: str, rejects: pa.Table | None = None, rejects_path: Place | None = None
+) -> None:
+    """Stage a part and publish it."""
+    stage_part(table, path, compression=compression, rejects=rejects, rejects_path=rejects_path).publish()
+
+
+def _nothing() -> None:
+    pass
 
 
 def signed(table: pa.Table, source: str) -> pa.Table:
@@ -113,7 +145,7 @@ def remove_leftovers(folder: Place) -> None:
 def _staged(table: pa.Table, path: Place, compression: str) -> Iterator[Callable[[], None]]:
     """The table as Parquet, whole; what is called puts it at `path`.
 
-    On a disk it is a durable temporary file beside `path`, locked while it is there, and gone at the end unless it was renamed.
+    On a disk it is a temporary file beside `path`, locked while it is there, and gone at the end unless it was renamed.
     """
     if isinstance(path, ObjectPath):
         with _reported(path):
@@ -129,8 +161,7 @@ def _staged(table: pa.Table, path: Place, compression: str) -> Iterator[Callable
             with temporary.open("xb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX)
                 _write(table, file, compression)
-                flush(file)
-                yield partial(_publish, temporary, path)
+                yield partial(_publish, file, temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -143,8 +174,9 @@ def _write(table: pa.Table, file: Any, compression: str) -> None:
     pq.write_table(table, file, compression=compression, use_dictionary=repeated or False, column_encoding=integers or None)
 
 
-def _publish(temporary: Path, path: Path) -> None:
+def _publish(file: IO[bytes], temporary: Path, path: Path) -> None:
     with _reported(path):
+        flush(file)
         temporary.replace(path)
         flush_folder(path.parent)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from pipelines.cancellation import Cancellation
+from pipelines.engines import Function, Rest
 from pipelines.engines.local import LocalEngine, local_engine
 from pipelines.errors import SpecError
 from pipelines.planning import Part
@@ -19,7 +20,7 @@ from pipelines.settings import EngineSettings, PipelineSettings
 from pipelines.settling import Question, settle
 
 Result = TypeVar("Result")
-Task = Callable[[Scorer, Part, Cancellation], Result]
+Task = Callable[[Scorer, Part, Cancellation], Result | Rest[Result]]
 """What is done with a part by whoever has a scorer. It may be sent: a method of `Scorer`, or a value that can be called."""
 
 
@@ -103,7 +104,8 @@ class Here:
         """As `Site.map` promises."""
         engine = self._engine(len(parts))
         self.workers = engine.workers
-        return engine.map(lambda part, cancellation: task(self.scorer, part, cancellation), parts, self._cancellation)
+        function: Function[Part, Result] = lambda part, cancellation: task(self.scorer, part, cancellation)  # noqa: E731  its type
+        return engine.map(function, parts, self._cancellation)
 
     def _engine(self, parts: int) -> LocalEngine:
         return local_engine(self._asked, device=self.scorer.model.device, cores=self._cores, parts=parts)

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from pipelines.cancellation import Cancellation, Cancelled
-from pipelines.engines import Engine, Function, Result
+from pipelines.engines import Engine, Function, Rest, Result
 from pipelines.engines.local import LocalEngine
 from tests.polling import poll
 from tests.ray_nodes import RayNodes
@@ -42,7 +42,7 @@ def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
     assert set(threading.enumerate()) <= before
 
 
-def only_part(work: Callable[[int], Result]) -> Function[int, Result]:
+def only_part(work: Callable[[int], Result | Rest[Result]]) -> Function[int, Result]:
     """The work, for an engine."""
     return lambda part, _: work(part)
 
@@ -51,7 +51,7 @@ def names(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir()]
 
 
-def results_of(engine: Engine, work: Callable[[int], Result], parts: Iterable[int]) -> Iterator[Result]:
+def results_of(engine: Engine, work: Callable[[int], Result | Rest[Result]], parts: Iterable[int]) -> Iterator[Result]:
     return chain.from_iterable(engine.map(only_part(work), tuple(parts), Cancellation()))
 
 
@@ -179,6 +179,43 @@ def test_a_consumer_that_fails_leaves_nothing_running(engine: Engine, tmp_path: 
         interrupted()
     assert len(names(tmp_path)) < 200
     assert list(results_of(engine, lambda part: part, [7])) == [7]
+
+
+def test_the_rest_of_a_part_is_finished_and_its_result_counts(engine: Engine) -> None:
+    """Whoever does it: each rest once."""
+
+    def work(part: int) -> int | Rest[int]:
+        return Rest(lambda: part * 2)
+
+    assert sorted(results_of(engine, work, range(20))) == [part * 2 for part in range(20)]
+
+
+def test_an_error_in_the_rest_of_a_part_is_the_callers(engine: Engine) -> None:
+    """As one in its work: what was completed is yielded first, and no new part is taken."""
+
+    def work(part: int) -> int | Rest[int]:
+        return Rest(lambda: 1 // (part - 1))
+
+    results: list[int] = []
+    with pytest.raises(ZeroDivisionError):
+        results.extend(results_of(engine, work, range(1_000)))
+    assert len(results) < 200
+
+
+def test_a_local_worker_goes_on_while_a_rest_waits() -> None:
+    """The first part's rest ends only when the same worker has begun with the second."""
+    begun: list[int] = []
+
+    def finish(part: int) -> int:
+        if part == 0:
+            poll(lambda: 1 in begun)
+        return part
+
+    def work(part: int) -> int | Rest[int]:
+        begun.append(part)
+        return Rest(lambda: finish(part))
+
+    assert sorted(results_of(LocalEngine(1, 1), work, range(5))) == list(range(5))
 
 
 def test_a_local_worker_that_is_cancelled_keeps_what_came_before() -> None:

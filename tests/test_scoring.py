@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from pipelines.cancellation import Cancellation, Cancelled
+from pipelines.engines import Function
 from pipelines.engines.local import LocalEngine
 from pipelines.errors import DataError, ModelError, OutOfMemoryError, UnreadableError
 from pipelines.finding import find_files
@@ -132,7 +133,8 @@ def parts_of(scorer: Scorer, base: Path, part_rows: int = 1_000) -> tuple[Part, 
 def score(scorer: Scorer, base: Path, part_rows: int = 1_000, workers: int = 1) -> list[PartReport]:
     parts = parts_of(scorer, base, part_rows)
     engine = LocalEngine(workers, threads_per_worker=1)
-    return list(chain.from_iterable(engine.map(scorer.score, parts, Cancellation())))
+    function: Function[Part, PartReport] = scorer.score
+    return list(chain.from_iterable(engine.map(function, parts, Cancellation())))
 
 
 def scored(base: Path) -> pa.Table:
@@ -253,7 +255,7 @@ def test_a_part_that_cannot_be_read_is_reported_whole(folder: Path, tmp_path: Pa
     scorer = make(folder, tmp_path)
     (part,) = parts_of(scorer, tmp_path)
     harm(Path(part.source))
-    report = scorer.score(part, Cancellation())
+    report = scorer.score(part, Cancellation()).finish()
     assert (report.rows_read, report.rows_scored, report.rows_rejected) == (50, 0, {Reason.UNREADABLE: 50})
     assert report.error is not None
     assert str(tmp_path / "in" / "a.parquet") in report.error
@@ -289,7 +291,7 @@ def test_a_dropped_part_leaves_nothing(folder: Path, tmp_path: Path) -> None:
     cancellation = Cancellation()
     cancellation.request("SIGTERM", grace_seconds=0)
     with pytest.raises(Cancelled, match="SIGTERM"):
-        scorer.score(parts_of(scorer, tmp_path)[0], cancellation)
+        scorer.score(parts_of(scorer, tmp_path)[0], cancellation).finish()
     assert not (tmp_path / "out").exists()
 
 
@@ -302,7 +304,7 @@ def test_a_part_in_hand_is_dropped_between_two_batches(folder: Path, tmp_path: P
     cancellation = Cancellation(clock=lambda: float(next(ticks)))
     cancellation.request("SIGTERM", grace_seconds=2.5)
     with pytest.raises(Cancelled):
-        scorer.score(part, cancellation)
+        scorer.score(part, cancellation).finish()
     assert next(ticks) == 4
     assert not (tmp_path / "out").exists()
 
@@ -355,7 +357,7 @@ def test_predict_says_what_score_writes(folder: Path, tmp_path: Path) -> None:
     scorer = make(folder, tmp_path)
     (part,) = parts_of(scorer, tmp_path)
     found = scorer.predict(part, ("label", "x0"), Cancellation())
-    report = scorer.score(part, Cancellation())
+    report = scorer.score(part, Cancellation()).finish()
     assert found.table.column_names == ["label", "x0"]
     assert [int(label) for label in found.table["label"].to_pylist()] == scored(tmp_path)["id"].to_pylist()
     assert found.predicted.tolist() == scored(tmp_path)["prediction"].to_pylist()
@@ -452,7 +454,7 @@ def test_a_part_keeps_its_name_and_counts_whatever_happens(folder: Path, tmp_pat
     write(tmp_path, rows(50))
     scorer = make(folder, tmp_path)
     (part,) = parts_of(scorer, tmp_path)
-    report = scorer.score(replace(part, rows=60), Cancellation())
+    report = scorer.score(replace(part, rows=60), Cancellation()).finish()
     assert report.rows_rejected == {Reason.UNREADABLE: 60}
 
 

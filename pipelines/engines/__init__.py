@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 from pipelines.cancellation import Cancellation
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Function = Callable[[Item, Cancellation], Result]
+
+
+@dataclass(frozen=True, slots=True)
+class Rest(Generic[Result]):
+    """A part that is worked on, but for what waits rather than works (for a disk, say); `finish` does that, once."""
+
+    finish: Callable[[], Result]
+
+
+Function = Callable[[Item, Cancellation], Result | Rest[Result]]
 
 GATHER_SECONDS, GATHER_AT_MOST = 0.1, 64
 """Results are handed over no more often than this, unless they are many: a consumer's commit costs much the same for all."""
@@ -19,7 +29,8 @@ class Engine(Protocol):
     """Applies a function to parts, several at a time.
 
     The function is called with a part and with the cancellation to look at between two pieces of work: the run's own, or,
-    in another process, one that soon hears of what is asked of the run's.
+    in another process, one that soon hears of what is asked of the run's. It returns the result, or the `Rest` of the work,
+    which somebody else may finish while the worker goes on with another part.
     """
 
     @property

@@ -1,4 +1,4 @@
-"""Worker threads in this process, each reading, scoring and writing whole parts."""
+"""Worker threads in this process, each reading, scoring and writing whole parts, and others that wait for the disk."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Generic
 import torch
 
 from pipelines.cancellation import Cancellation, Cancelled
-from pipelines.engines import GATHER_AT_MOST, GATHER_SECONDS, Function, Item, Result
+from pipelines.engines import GATHER_AT_MOST, GATHER_SECONDS, Function, Item, Rest, Result
 from pipelines.engines.allocation import keep_freed_memory
 from pipelines.settings import Auto
 
@@ -20,7 +20,7 @@ _WAKE_SECONDS = 0.1
 
 
 class LocalEngine:
-    """`workers` threads; each uses `threads_per_worker` threads inside a kernel."""
+    """`workers` threads; each uses `threads_per_worker` threads inside a kernel. As many more finish what they leave over."""
 
     def __init__(self, workers: int, threads_per_worker: int) -> None:
         self.workers = workers
@@ -62,22 +62,25 @@ class _Crew(Generic[Item, Result]):
         self._kernel_threads = kernel_threads
         self._lock = threading.Lock()
         self._stopped = threading.Event()
-        self._results: Queue[tuple[Result] | None] = Queue()  # None: a thread is done
-        self._room = threading.Semaphore(0)
+        self._results: Queue[tuple[Result] | None] = Queue()  # None: a finisher is done
+        self._rests: Queue[Rest[Result] | None] = Queue()  # None: the workers are done
+        self._room = self._at_hand = threading.Semaphore(0)
         self._threads: list[threading.Thread] = []
-        self._working = 0
+        self._working = self._finishing = 0
         self.failure: BaseException | None = None
 
     def work(self, workers: int) -> Iterator[tuple[Result, ...]]:
         """Start the threads and yield what they return until they are done."""
         self._room = threading.Semaphore(2 * max(workers, GATHER_AT_MOST))
+        self._at_hand = threading.Semaphore(workers)
+        self._working = self._finishing = workers
         for number in range(workers):
-            thread = threading.Thread(target=self._run, name=f"worker-{number}")
-            thread.start()
-            self._threads.append(thread)
-        self._working = workers
+            for role, name in ((self._work, "worker"), (self._finish, "finisher")):
+                thread = threading.Thread(target=role, name=f"{name}-{number}")
+                thread.start()
+                self._threads.append(thread)
         due = monotonic()
-        while self._working:
+        while self._finishing:
             if results := self._gathered(due):
                 yield results
                 self._room.release(len(results))
@@ -86,7 +89,7 @@ class _Crew(Generic[Item, Result]):
     def _gathered(self, due: float) -> tuple[Result, ...]:
         """What completes until it is `due`, by the monotonic clock: at least one result, unless there are no more."""
         results: list[Result] = []
-        while self._working and len(results) < GATHER_AT_MOST:
+        while self._finishing and len(results) < GATHER_AT_MOST:
             wait = due - monotonic() if results else _WAKE_SECONDS
             try:
                 result = self._results.get(timeout=max(0.0, wait))
@@ -95,7 +98,7 @@ class _Crew(Generic[Item, Result]):
                     break
                 continue
             if result is None:
-                self._working -= 1
+                self._finishing -= 1
             else:
                 results.append(result[0])
         return tuple(results)
@@ -107,18 +110,43 @@ class _Crew(Generic[Item, Result]):
         for thread in self._threads:
             thread.join()
 
-    def _run(self) -> None:
+    def _work(self) -> None:
         torch.set_num_threads(self._kernel_threads)  # a setting of this thread alone
         try:
             for part in self._take():
-                self._results.put((self._function(part, self._cancellation),))
+                result = self._function(part, self._cancellation)
+                if isinstance(result, Rest):
+                    self._at_hand.acquire()
+                    self._rests.put(result)
+                else:
+                    self._results.put((result,))
         except Cancelled:
             self._stopped.set()
         except BaseException as error:  # noqa: BLE001  handed to the caller, whatever it is
-            self._stopped.set()
-            self.failure = self.failure or error
+            self._fail(error)
+        finally:
+            with self._lock:
+                self._working -= 1
+                if not self._working:
+                    for _ in range(self._finishing):
+                        self._rests.put(None)
+
+    def _finish(self) -> None:
+        """Finish what workers leave over, until there are none; as many parts as there are workers may wait for it."""
+        try:
+            while (rest := self._rests.get()) is not None:
+                try:
+                    self._results.put((rest.finish(),))
+                except BaseException as error:  # noqa: BLE001  as above
+                    self._fail(error)
+                finally:
+                    self._at_hand.release()
         finally:
             self._results.put(None)
+
+    def _fail(self, error: BaseException) -> None:
+        self._stopped.set()
+        self.failure = self.failure or error
 
     def _take(self) -> Iterator[Item]:
         """The next part, each time that there is room for its result."""

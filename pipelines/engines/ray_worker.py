@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import torch
 
 from pipelines.cancellation import Cancellation, Cancelled
+from pipelines.engines import Rest
 from pipelines.engines.allocation import keep_freed_memory
 from pipelines.errors import BatchgaugeError
 
@@ -84,7 +85,8 @@ class Worker:
         try:
             if isinstance(self._function, bytes):
                 self._function = pickle.loads(self._function)  # noqa: S301  the driver's own, who may run anything here
-            return Answer(_usage(), self._function(part, self._cancellation))
+            result = self._function(part, self._cancellation)
+            return Answer(_usage(), result.finish() if isinstance(result, Rest) else result)
         except Cancelled:
             return Answer(_usage(), dropped=True)
         except BaseException as error:  # noqa: BLE001  handed to the driver, whatever it is

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -32,30 +33,30 @@ def never_flushed() -> None:
 def renamed_before_flushed() -> None:
     """A file gets its name first, and is flushed then."""
 
-    def publish(temporary: Path, path: Path) -> None:
+    def publish(file: IO[bytes], temporary: Path, path: Path) -> None:
+        file.flush()
         temporary.replace(path)
-        with path.open("rb+") as file:
-            os.fsync(file.fileno())
+        os.fsync(file.fileno())
         flush_folder(path.parent)
 
-    _patch.setattr(sink, "flush", _nothing)
     _patch.setattr(sink, "_publish", publish)
 
 
 def committed_before_renamed() -> None:
     """The ledger vouches for a part before its file is there."""
-    write, add = sink.write_part, LedgerJournal.add
+    stage, add = sink.stage_part, LedgerJournal.add
     waiting: dict[str, Callable[[], None]] = {}
 
-    def later(table: Any, path: Path, **options: Any) -> None:
-        waiting[str(path)] = lambda: write(table, path, **options)
+    def later(table: Any, path: Path, **options: Any) -> sink.StagedPart:
+        waiting[str(path)] = lambda: stage(table, path, **options).publish()
+        return sink.StagedPart(_nothing, _nothing, ExitStack())
 
     def add_first(journal: LedgerJournal, reports: Sequence[PartReport]) -> None:
         add(journal, reports)
         for report in reports:
             waiting.pop(report.output, _nothing)()
 
-    _patch.setattr(sink, "write_part", later)
+    _patch.setattr(sink, "stage_part", later)
     _patch.setattr(LedgerJournal, "add", add_first)
 
 
