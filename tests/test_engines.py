@@ -218,6 +218,22 @@ def test_a_local_worker_goes_on_while_a_rest_waits() -> None:
     assert sorted(results_of(LocalEngine(1, 1), work, range(5))) == list(range(5))
 
 
+def test_a_worker_that_is_refused_its_thread_ends_the_map(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the system's own words; nobody waits for a worker that never was."""
+    start = threading.Thread.start
+
+    def refused(thread: threading.Thread) -> None:
+        if thread.name == "worker-1":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    before = set(threading.enumerate())
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        list(results_of(LocalEngine(2, 1), lambda part: part, range(10)))
+    assert set(threading.enumerate()) <= before
+
+
 def test_a_local_worker_that_is_cancelled_keeps_what_came_before() -> None:
     """`Cancelled` ends the map without an error, whoever raises it."""
     first_is_done = threading.Event()

@@ -65,7 +65,8 @@ class _Crew(Generic[Item, Result]):
         self._results: Queue[tuple[Result] | None] = Queue()  # None: a finisher is done
         self._rests: Queue[Rest[Result] | None] = Queue()  # None: the workers are done
         self._room = self._at_hand = threading.Semaphore(0)
-        self._threads: list[threading.Thread] = []
+        self._workers: list[threading.Thread] = []
+        self._finishers: list[threading.Thread] = []
         self._working = self._finishing = 0
         self.failure: BaseException | None = None
 
@@ -75,10 +76,10 @@ class _Crew(Generic[Item, Result]):
         self._at_hand = threading.Semaphore(workers)
         self._working = self._finishing = workers
         for number in range(workers):
-            for role, name in ((self._work, "worker"), (self._finish, "finisher")):
+            for threads, role, name in ((self._finishers, self._finish, "finisher"), (self._workers, self._work, "worker")):
                 thread = threading.Thread(target=role, name=f"{name}-{number}")
                 thread.start()
-                self._threads.append(thread)
+                threads.append(thread)
         due = monotonic()
         while self._finishing:
             if results := self._gathered(due):
@@ -106,9 +107,13 @@ class _Crew(Generic[Item, Result]):
     def stop(self) -> None:
         """Take no new part, and return when those in hand are done."""
         self._stopped.set()
-        self._room.release(max(1, len(self._threads)))
-        for thread in self._threads:
-            thread.join()
+        self._room.release(max(1, len(self._workers)))
+        for worker in self._workers:
+            worker.join()
+        for _ in self._finishers:  # should the system have refused a worker its thread, nobody else says that all are done
+            self._rests.put(None)
+        for finisher in self._finishers:
+            finisher.join()
 
     def _work(self) -> None:
         torch.set_num_threads(self._kernel_threads)  # a setting of this thread alone
