@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs import printing
+from jobs import collector, printing
 from jobs.commands.common import (
     FAILED,
     REFUSED,
@@ -62,6 +62,7 @@ def retrain(
     with stopping(cancellation) as stop, printing.kept_for_the_report():
         from jobs.retrain.loop import retrain as retrain_job
 
+        collector.resume()
         result = retrain_job(request, cancellation=cancellation)
     try:
         printing.show(retrain_summary(result), retrain_document(result), as_json=json)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs import printing
+from jobs import collector, printing
 from jobs.commands.common import FAILED, Json, SpecFile, duration, load_spec, read_environment
 from jobs.signals import stopping
 from pipelines.errors import SpecError
@@ -63,6 +63,7 @@ def _tune(request: TuneRequest) -> TuneResult:
     from jobs.tune.session import tune as tune_job
     from pipelines.cancellation import Cancellation, Cancelled
 
+    collector.resume()
     cancellation = Cancellation()
     with stopping(cancellation) as stop, watching(request.spec.job.name, Console(stderr=True)) as watch:
         try:
