@@ -69,13 +69,6 @@ def stage_part(
         return StagedPart(first, then, files.pop_all())
 
 
-def write_part(
-    table: pa.Table, path: Place, *, compression: str, rejects: pa.Table | None = None, rejects_path: Place | None = None
-) -> None:
-    """Stage a part and publish it."""
-    stage_part(table, path, compression=compression, rejects=rejects, rejects_path=rejects_path).publish()
-
-
 def _nothing() -> None:
     pass
 

@@ -7,6 +7,7 @@ import resource
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,11 +15,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.errors import DataError
-from pipelines.sink import rejects_path, remove_leftovers, remove_part, write_part
+from pipelines.sink import rejects_path, remove_leftovers, remove_part, stage_part
 
 TABLE = pa.table({"id": [1, 2], "prediction": ["a", "b"]})
 REJECTS = pa.table({"id": [3], "reason": ["nan"]})
 DEAD = ".a-0-0.parquet.batchgauge-0123456789abcdef.tmp"
+
+
+def write_part(table: pa.Table, path: Path, **options: Any) -> None:
+    stage_part(table, path, **options).publish()
 
 
 def names(folder: Path) -> list[str]:
@@ -135,3 +140,13 @@ def test_a_part_is_removed_with_its_rejects(tmp_path: Path) -> None:
     for _ in range(2):
         remove_part(path, folder=tmp_path)
         assert names(tmp_path) == []
+
+
+def test_what_is_staged_is_seen_by_nobody_before_it_is_published(tmp_path: Path) -> None:
+    """And leaves nothing when it is forgotten."""
+    path, rejects = tmp_path / "a.parquet", tmp_path / "_rejects" / "a.parquet"
+    staged = stage_part(TABLE, path, compression="zstd", rejects=REJECTS, rejects_path=rejects)
+    assert not path.exists()
+    assert not rejects.exists()
+    del staged
+    assert names(tmp_path) == []
