@@ -191,7 +191,7 @@ class HoldoutCounter:
 
 def _counted(cells: Counts, size: int) -> tuple[Counts, Counts]:
     """The numbers below `size` that occur, rising, and how often each does."""
-    if size <= max(len(cells), slices.FEW_CELLS):  # sorting takes twice as long as counting all that there can be
+    if slices.countable(size, len(cells)):
         return _occurring(np.bincount(cells, minlength=size))
     occurring, rows = np.unique(cells, return_counts=True)
     return occurring, rows.astype(np.int64)

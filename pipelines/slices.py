@@ -41,7 +41,7 @@ _KEPT = _LONGEST - _DIGITS - len(_CUT)
 _TRACKED_BUDGETS = 64
 _TRACKED_CELLS = 2**20
 _CACHED_ROWS = 32_768
-FEW_CELLS = 4096
+_FEW_CELLS = 4096
 """So many are counted all, however few rows there are."""
 
 
@@ -202,9 +202,14 @@ def _cross(left: Coded, right: Coded) -> Coded:
     )
 
 
+def countable(cells: int, rows: int) -> bool:
+    """Whether to count all cells that there can be: where they are more than the rows, sorting those takes less."""
+    return cells <= max(rows, _FEW_CELLS)
+
+
 def _renumbered(numbers: Counts, size: int) -> tuple[Counts, Counts]:
     """The numbers below `size` that occur, rising, and each one's place among them."""
-    if size > max(len(numbers), FEW_CELLS):
+    if not countable(size, len(numbers)):
         return np.unique(numbers, return_inverse=True)
     occurring = np.flatnonzero(np.bincount(numbers, minlength=size))
     places = np.zeros(size, np.int64)
@@ -236,7 +241,7 @@ class SliceCounts:
     @classmethod
     def tally(cls, coded: Coded, true: Counts, predicted: Counts, *, classes: int, limit: int) -> Self:
         """Count rows by slice and class. `true` and `predicted` are class indexes, int64 `[n]`."""
-        values, codes = coded.values, coded.codes.astype(np.int64, copy=False)
+        values, codes, folded = coded.values, coded.codes.astype(np.int64, copy=False), 0
         if len(values) > limit:  # so many cells are not made for what is folded anyway
             rows = np.bincount(codes, minlength=len(values))
             keep = largest_first(values, rows)[:limit]
@@ -244,8 +249,6 @@ class SliceCounts:
             positions[keep] = np.arange(limit)
             folded = int(np.count_nonzero(rows)) - int(np.count_nonzero(rows[keep]))
             values, codes = values.take(pa.array(keep)), positions[codes]
-        else:
-            folded = 0
         cells = 2 * (codes * classes + true) + (true == predicted)
         counted = np.bincount(cells, minlength=2 * (len(values) + 1) * classes).reshape(-1, classes, 2)
         return cls._of_those_that_occur(values, counted.sum(axis=2), counted[:, :, 1], limit, folded)
@@ -298,10 +301,10 @@ def confusions(coded: Coded, true: Counts, predicted: Counts, *, classes: int) -
     pass, so many rows at a time as stay in the cache.
     """
     size = len(coded.values) * classes**2
-    if size > max(len(true), FEW_CELLS):
+    if not countable(size, len(true)):
         return None
     found = np.zeros(size, np.int64)
-    at_once = max(_CACHED_ROWS, size)
+    at_once = max(_CACHED_ROWS, size)  # each time costs as much as a look at all cells
     for first in range(0, len(true), at_once):
         rows = slice(first, first + at_once)
         cells = coded.codes[rows].astype(np.int64)
