@@ -17,6 +17,7 @@ from jobs.retrain.evidence import gather
 from jobs.retrain.policy import Decision, JobFacts, decide
 from jobs.scheduler.clock import Clock
 from jobs.scheduler.dispatcher import Dispatcher
+from jobs.scheduler.duty import Duty
 from jobs.scheduler.folder import JobFolder
 from jobs.scheduler.log import Log
 from jobs.scheduler.notes import Notes
@@ -77,26 +78,18 @@ class Daemon:
             changed=self._sync.ask,
         )
         self._place: Callable[[], Hold] = lambda: Hold.KEPT
-        self._dispatcher = Dispatcher(
-            settings,
-            ledger,
-            self._roster.jobs,
+        duty = Duty(
+            settings=settings,
+            ledger=ledger,
+            jobs=self._roster.jobs,
             notes=notes,
             log=log,
             now=clock,
             changed=self._sync.ask,
             check_place=self._check_place,
         )
-        self._retrainings = Retrainings(
-            settings,
-            ledger,
-            self._roster.jobs,
-            notes=notes,
-            log=log,
-            now=clock,
-            changed=self._sync.ask,
-            check_place=self._check_place,
-        )
+        self._dispatcher = Dispatcher(duty)
+        self._retrainings = Retrainings(duty)
         self._alert_messages = 0
         self._ready = self._standing_by = self._said_standing_by = self._stopped = False
         self._last_sync: SyncResult | None = None

@@ -8,21 +8,16 @@ scheduler that started it is waited for; nothing but its lock tells of it any mo
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from jobs.retrain.settling import settle_retrains
-from jobs.scheduler.log import Log
-from jobs.scheduler.notes import Notes
+from jobs.scheduler.duty import Duty
 from jobs.scheduler.processes import StartedChild, Work, watch
 from jobs.scheduler.roster import Job
-from jobs.scheduler.settings import Settings
 from jobs.scheduler.snapshot import RetrainingJob
 from jobs.settings import RetrainSettings
-from monitoring.filenames import of_job
-from monitoring.ledger import Ledger, LockHeld, RetrainRecord
+from monitoring.ledger import LockHeld, RetrainRecord
 
 _NOTHING_DONE = 5
 
@@ -43,32 +38,10 @@ class _Retraining(Work):
 
 
 class Retrainings:
-    """Acts on what is asked of `jobs`, whose keeper is the roster. `changed` is called when a push is owed by what it did.
+    """Acts on what is asked of the jobs."""
 
-    `check_place` raises `LedgerError` unless this surely still is the ledger's one scheduler.
-    """
-
-    def __init__(
-        self,
-        settings: Settings,
-        ledger: Ledger,
-        jobs: Mapping[str, Job],
-        *,
-        notes: Notes,
-        log: Log,
-        now: Callable[[], float],
-        changed: Callable[[], None],
-        check_place: Callable[[], None],
-    ) -> None:
-        self._settings = settings
-        self._ledger = ledger
-        self._jobs = jobs
-        self._notes = notes
-        self._log = log
-        self._now = now
-        self._changed = changed
-        self._check_place = check_place
-        self._logs = settings.log_folder or ledger.folder / "logs"
+    def __init__(self, duty: Duty) -> None:
+        self._duty = duty
         self._waiting: dict[str, _Asked] = {}
         self._current: _Retraining | None = None
         self._elsewhere: dict[str, float] = {}
@@ -83,22 +56,22 @@ class Retrainings:
 
     def ask(self, job: str, message: bytes) -> None:
         """Have the job retrained for this message when it is its turn. Asked again meanwhile, nothing is added."""
-        if not self._stopping and job in self._jobs and job not in self._waiting and not self._is_current(job):
-            self._waiting[job] = _Asked(message, self._now())
+        if not self._stopping and job in self._duty.jobs and job not in self._waiting and not self._is_current(job):
+            self._waiting[job] = _Asked(message, self._duty.now())
 
     def adopt(self) -> None:
         """Wait for those that a scheduler before us has started and not outlived, before starting others."""
-        for name, job in self._jobs.items():
-            unfinished = self._ledger.unfinished_retrains(name) if job.spec.retrain else ()
+        for name, job in self._duty.jobs.items():
+            unfinished = self._duty.ledger.unfinished_retrains(name) if job.spec.retrain else ()
             if unfinished and self._is_alive(name):
                 self._elsewhere[name] = unfinished[-1].started_at
-                self._log("adopted", "a retraining goes on from before the scheduler began", job=name)
+                self._duty.log("adopted", "a retraining goes on from before the scheduler began", job=name)
 
     def fill(self) -> None:
         """Start the one that has waited longest, if none is in progress."""
         while self._waiting and self._current is None and not self._elsewhere and not self._stopping:
             name = next(iter(self._waiting))
-            job = self._jobs.get(name)
+            job = self._duty.jobs.get(name)
             if job is None or job.spec.retrain is None:  # its file was changed meanwhile
                 del self._waiting[name]
             elif not self._start(name, job, job.spec.retrain):
@@ -108,16 +81,16 @@ class Retrainings:
         """See to it that what must stop does."""
         if self._current is not None:
             before = self._current.stopping
-            self._current.enforce(kill_after_seconds=self._settings.kill_after_seconds)
+            self._current.enforce(kill_after_seconds=self._duty.settings.kill_after_seconds)
             if self._current.stopping != before:
-                self._log("stopping", f"retraining asked to stop: {self._current.stopping}", job=self._current.job)
+                self._duty.log("stopping", f"retraining asked to stop: {self._current.stopping}", job=self._current.job)
         for name in [name for name in self._elsewhere if not self._is_alive(name)]:
-            settle_retrains(self._ledger, name)
+            settle_retrains(self._duty.ledger, name)
             latest = self._latest(name)
             del self._elsewhere[name]
             outcome = latest.outcome if latest and latest.outcome else "over"
-            self._log("retrained", f"the retraining from before the scheduler began: {outcome}", job=name, outcome=outcome)
-            self._changed()
+            self._duty.log("retrained", f"the retraining from before the scheduler began: {outcome}", job=name, outcome=outcome)
+            self._duty.changed()
 
     def stop(self, reason: str, *, kill_after_seconds: float) -> None:
         """Start nothing more, and ask what is in progress to stop. Alertmanager repeats what it has asked for."""
@@ -139,47 +112,47 @@ class Retrainings:
     def _is_alive(self, job: str) -> bool:
         """Whether somebody holds the job's retrain lock: the kernel frees that of a process that died."""
         try:
-            with self._ledger.lock("retrain", job):
+            with self._duty.ledger.lock("retrain", job):
                 return False
         except LockHeld:
             return True
 
     def _start(self, name: str, job: Job, settings: RetrainSettings) -> bool:
         """Whether its process was started; if not, it is tried again at the next turn."""
-        log = self._log_of(name)
+        log = self._duty.log_file(name, ".retrain")
         latest = self._latest(name)
-        self._check_place()
+        self._duty.check_place()
         try:
-            child = StartedChild(self._settings.retrain_command(job.file), log, told=self._waiting[name].message)
+            child = StartedChild(self._duty.settings.retrain_command(job.file), log, told=self._waiting[name].message)
         except OSError as error:
             if str(error) != self._refusal:
-                self._log("not started", f"its retraining can't be started ({error}); trying again", job=name)
+                self._duty.log("not started", f"its retraining can't be started ({error}); trying again", job=name)
             self._refusal = str(error)
             return False
         self._refusal = None
         del self._waiting[name]
         self._current = work = _Retraining(
             job=name,
-            started_at=self._now(),
+            started_at=self._duty.now(),
             child=child,
             log=log,
             log_from=child.log_from,
             latest_before=latest.retrain_id if latest else None,
         )
-        work.terminate_at = time.monotonic() + settings.timeout + self._settings.timeout_allowance_seconds
+        work.terminate_at = time.monotonic() + settings.timeout + self._duty.settings.timeout_allowance_seconds
         work.terminate_reason = f"timeout: it took longer than retrain.timeout ({settings.timeout:g} s)"
-        watch(work, partial(self._notes.put, partial(self._ended, work)))
+        watch(work, partial(self._duty.notes.put, partial(self._ended, work)))
         self.started += 1
-        self._log("retraining", f"retraining started (asked for by an alert, pid {child.pid})", job=name, pid=child.pid)
+        self._duty.log("retraining", f"retraining started (asked for by an alert, pid {child.pid})", job=name, pid=child.pid)
         return True
 
     def _ended(self, work: _Retraining) -> None:
         work.child.kill()
         code = work.child.reap()
-        took = max(0.0, self._now() - work.started_at)
+        took = max(0.0, self._duty.now() - work.started_at)
         outcome, reason = self._what_came_of(work, code)  # while the ledger can't be used this is tried again, as a whole
         self._current = None
-        self._log(
+        self._duty.log(
             "retrained",
             f"retraining {outcome} after {took:.1f} s: {reason}",
             job=work.job,
@@ -188,12 +161,12 @@ class Retrainings:
             exit_code=code,
             took_seconds=round(took, 3),
         )
-        self._changed()
+        self._duty.changed()
 
     def _what_came_of(self, work: _Retraining, code: int | None) -> tuple[str, str]:
         """How it ended, as the ledger has it, and why. One that the ledger knows nothing of did nothing."""
-        if self._ledger.accounted_until(work.job) is not None:  # else the job was forgotten meanwhile
-            settle_retrains(self._ledger, work.job)
+        if self._duty.ledger.accounted_until(work.job) is not None:  # else the job was forgotten meanwhile
+            settle_retrains(self._duty.ledger, work.job)
             latest = self._latest(work.job)
             if latest is not None and latest.outcome is not None and latest.retrain_id != work.latest_before:
                 return str(latest.outcome), (latest.reason or "").partition("\n")[0]
@@ -201,7 +174,4 @@ class Retrainings:
         return ("not needed" if code == _NOTHING_DONE else "failed"), f"{why} (exit code {code}; see {work.log})"
 
     def _latest(self, job: str) -> RetrainRecord | None:
-        return next(iter(self._ledger.retrains(job, limit=1)), None)
-
-    def _log_of(self, job: str) -> Path:
-        return self._logs / f"{of_job(job)}.retrain.log"
+        return next(iter(self._duty.ledger.retrains(job, limit=1)), None)
