@@ -69,15 +69,17 @@ def test_any_number_of_workers_does(workers: int) -> None:
 
 
 def test_results_come_as_they_complete_and_workers_work_at_once(engine: Engine, tmp_path: Path) -> None:
-    """The first part waits for the second, so with one worker, or in order, this would never end."""
+    """The first part ends once the second one's result is here: with one worker, in order, or together, never."""
 
     def work(part: int) -> int:
         if part == 0:
-            poll((tmp_path / "1").exists)
-        (tmp_path / str(part)).touch()
+            poll((tmp_path / "second is here").exists)
         return part
 
-    assert list(results_of(engine, work, [0, 1])) == [1, 0]
+    results = engine.map(only_part(work), [0, 1], Cancellation())
+    assert next(results) == (1,)
+    (tmp_path / "second is here").touch()
+    assert list(results) == [(0,)]
 
 
 def test_kernels_have_the_threads_that_were_said(engine: Engine) -> None:
@@ -102,20 +104,6 @@ def test_results_of_a_moment_come_together_and_never_too_many(engine: Engine) ->
     assert sorted(chain.from_iterable(groups)) == list(range(1_000))
     assert 1_000 / 64 <= len(groups) < 200
     assert max(map(len, groups)) <= 64
-
-
-def test_a_lone_result_does_not_wait_for_others(engine: Engine, tmp_path: Path) -> None:
-    """The second part is worked on once the first one's result is here, so waiting for both would never end."""
-
-    def work(part: int) -> int:
-        if part == 1:
-            poll((tmp_path / "first is here").exists)
-        return part
-
-    results = engine.map(only_part(work), [0, 1], Cancellation())
-    assert next(results) == (0,)
-    (tmp_path / "first is here").touch()
-    assert list(results) == [(1,)]
 
 
 def test_after_a_request_to_stop_no_part_is_taken_and_those_in_hand_are_kept(engine: Engine, tmp_path: Path) -> None:
