@@ -43,8 +43,8 @@ class Stint:
         self.rows += rows
         self.seconds += seconds
         self.prepare_seconds += batch.prepare_seconds
-        if batch.predictions is not None:
-            self.scored += len(batch.predictions.index)
+        if batch.outputs is not None:
+            self.scored += len(batch.outputs)
             self.latencies.append(batch.latency_seconds)
 
 

@@ -22,23 +22,22 @@ _ROUNDING = 4
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """One batch, on the host, in memory of its own.
+    """Of N rows, on the host, in memory of their own.
 
-    `classes`: how many the model tells apart; `index` int64 [N]: position of the predicted class; `score` float [N]:
+    `index` int64 [N]: position of the predicted class; `score` float [N]:
     binary, probability of the positive class; multiclass, of the predicted one; `probabilities` float [N, C], or None
     where nobody asked; `finite` bool [N]: False where the model returned NaN or infinity (the other figures of such a
     row mean nothing), or None when that is nowhere. float is float64 if the model returned that, else float32.
     """
 
-    classes: int
     index: Array
     score: Array
     probabilities: Array | None
     finite: Array | None
 
 
-def decode(output: torch.Tensor, settings: ModelSettings, rows: int, *, probabilities: bool) -> Predictions:
-    """Predictions for `rows` rows from the model's output: shape `[N]`, `[N, 1]`, `[N, 2]` or `[N, C]`.
+def matrix(output: torch.Tensor, settings: ModelSettings, rows: int) -> torch.Tensor:
+    """The model's output for `rows` rows, of shape `[N]`, `[N, 1]`, `[N, 2]` or `[N, C]`, as `[N, C]`, float32 or float64.
 
     No rows in, no rows out. An output whose batch dimension was squeezed away (N = 1) is accepted.
 
@@ -46,23 +45,6 @@ def decode(output: torch.Tensor, settings: ModelSettings, rows: int, *, probabil
         ModelError: the shape or dtype doesn't fit the task, or a probability is not one.
 
     """
-    values = _matrix(output, settings, rows)
-    finite = _finite(values)
-    if settings.output == "probabilities":
-        _check_probabilities(values if finite is None else values[finite], torch.finfo(output.dtype).eps)
-    say = _binary if settings.task == "binary" else _multiclass
-    index, score, known = say(values, settings, probabilities=probabilities)
-    classes = 2 if settings.task == "binary" else values.shape[1]
-    return Predictions(classes, index, score, known, None if finite is None else finite.numpy())
-
-
-def class_names(settings: ModelSettings, width: int) -> tuple[ClassName, ...]:
-    """The settings' class names, else 0, 1, 2, … for `width` classes."""
-    return settings.classes or tuple(range(width))
-
-
-def _matrix(output: torch.Tensor, settings: ModelSettings, rows: int) -> torch.Tensor:
-    """`[N, 1 or 2]` for binary, `[N, C]` for multiclass, float32 or float64."""
     if not output.is_floating_point():
         raise ModelError(f"the model returned {output.dtype}: it must return floating-point {settings.output}")
     values = output if output.dtype == torch.float64 else output.float()
@@ -76,7 +58,27 @@ def _matrix(output: torch.Tensor, settings: ModelSettings, rows: int) -> torch.T
             f"the model returned shape {list(output.shape)} for {rows} rows: {settings.task} {settings.output} must have "
             f"shape {widths} with N = {rows}; check 'task', 'classes' and the model"
         )
+    if settings.output == "probabilities":
+        _check_probabilities(values, torch.finfo(output.dtype).eps)
     return values
+
+
+def width(values: torch.Tensor, settings: ModelSettings) -> int:
+    """How many classes the model tells apart, by its outputs."""
+    return 2 if settings.task == "binary" else values.shape[1]
+
+
+def decode(values: torch.Tensor, settings: ModelSettings, *, probabilities: bool) -> Predictions:
+    """Predictions from outputs `[N, C]` (see `matrix`), of one batch or of several."""
+    finite = _finite(values)
+    say = _binary if settings.task == "binary" else _multiclass
+    index, score, known = say(values, settings, probabilities=probabilities)
+    return Predictions(index, score, known, None if finite is None else finite.numpy())
+
+
+def class_names(settings: ModelSettings, width: int) -> tuple[ClassName, ...]:
+    """The settings' class names, else 0, 1, 2, … for `width` classes."""
+    return settings.classes or tuple(range(width))
 
 
 def _width_fits(settings: ModelSettings, width: int) -> bool:
@@ -95,6 +97,8 @@ def _finite(values: torch.Tensor) -> torch.Tensor | None:
 
 
 def _check_probabilities(values: torch.Tensor, rounding: float) -> None:
+    finite = _finite(values)
+    values = values if finite is None else values[finite]
     if values.numel() == 0:
         return
     low, high = values.min().item(), values.max().item()

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import torch
 
 from pipelines import model, reading, sink, tables, tuning
 from pipelines.batches import Batch, Batches
@@ -26,7 +27,7 @@ from pipelines.fitting import Fitting, ran_out_of_memory
 from pipelines.inputs import PartInputs, Prepared
 from pipelines.objects import place
 from pipelines.planning import Part
-from pipelines.predictions import class_names, decode
+from pipelines.predictions import Predictions, class_names, decode, matrix, width
 from pipelines.report import BatchTrial, ModelReport, PartReport, Reason
 from pipelines.settings import BatchSettings, ClassName, InputSettings, ModelSettings, OutputSettings
 
@@ -189,9 +190,11 @@ class Scorer:
         if asked == "auto" and batch_rows is not None:
             self.batch_rows = batch_rows
         with tuning.kernel_threads(kernel_threads):
-            if infer(self.batch_rows).predictions is None:
+            outputs = infer(self.batch_rows).outputs
+            if outputs is None:
                 tried = min(self.batch_rows, len(table))
                 raise DataError(f"{part.source}: none of its first {tried} rows is valid; check the feature columns")
+            self._decoded(outputs)
             warm = infer(self.batch_rows)
             self.warm = True
             trial = BatchTrial(min(self.batch_rows, len(table)), warm.prepare_seconds + warm.latency_seconds)
@@ -298,11 +301,14 @@ class Scorer:
         table = self._reader.read(part, list(dict.fromkeys([*self._columns, *extra_columns])), repeating=repeating)
         read = perf_counter()
         inputs = self._features.inputs(table.select(list(self._columns)))
-        batches = Batches(part.name, len(table), read_seconds=read - started, prepare_seconds=perf_counter() - read)
+        batches = Batches(
+            part.name, len(table), self._decoded, read_seconds=read - started, prepare_seconds=perf_counter() - read
+        )
         for first, batch in self._inferred(inputs, 0, len(table), self._batch_rows, cancellation):
             if self._input.invalid_rows == "fail" and batch.reasons is not None:
                 raise self._invalid(part, table, first, batch.reasons)
             batches.add(first, batch)
+        batches.decode()
         return table.select(list(extra_columns)), batches
 
     def _inferred(
@@ -352,9 +358,9 @@ class Scorer:
             self._fitting.forgive()  # nobody asked for so many: they were tried out
         if len(batches) == 1:
             return batches[0]
-        predictions = next((batch.predictions for batch in batches if batch.predictions is not None), None)
+        outputs = next((batch.outputs for batch in batches if batch.outputs is not None), None)
         seconds = [(batch.prepare_seconds, batch.latency_seconds) for batch in batches]
-        return Batch(None, predictions, *map(sum, zip(*seconds, strict=True)))
+        return Batch(None, outputs, *map(sum, zip(*seconds, strict=True)))
 
     def _submit(self, inputs: PartInputs, first: int, last: int) -> _Submitted:
         started = perf_counter()
@@ -367,10 +373,12 @@ class Scorer:
         if submitted.pending is None:
             return Batch(prepared.reasons, None, submitted.prepare_seconds, 0.0)
         output, seconds = self._model.collect(submitted.pending)
-        started = perf_counter()
-        predictions = decode(output, self._settings, prepared.valid, probabilities="probabilities" in self._output.columns)
-        self._width = predictions.classes
-        return Batch(prepared.reasons, predictions, submitted.prepare_seconds, seconds + perf_counter() - started)
+        outputs = matrix(output, self._settings, prepared.valid)
+        self._width = width(outputs, self._settings)
+        return Batch(prepared.reasons, outputs, submitted.prepare_seconds, seconds)
+
+    def _decoded(self, outputs: torch.Tensor) -> Predictions:
+        return decode(outputs, self._settings, probabilities="probabilities" in self._output.columns)
 
     def _prepared(self, inputs: PartInputs, first: int, last: int) -> Prepared:
         try:

@@ -19,7 +19,8 @@ from pipelines.settings import ModelSettings
 
 def decode(output: torch.Tensor, settings: ModelSettings, rows: int) -> Predictions:
     """With the probabilities, and without them the same."""
-    found, short = (predictions.decode(output, settings, rows, probabilities=asked) for asked in (True, False))
+    values = predictions.matrix(output, settings, rows)
+    found, short = (predictions.decode(values, settings, probabilities=asked) for asked in (True, False))
     assert short.probabilities is None
     for one, other in ((found.index, short.index), (found.score, short.score)):
         np.testing.assert_array_equal(one, other)
@@ -79,7 +80,7 @@ def test_multiclass_is_the_softmax_and_its_largest(classes: int) -> None:
     np.testing.assert_allclose(found.score, expected.max(axis=1), rtol=1e-5)
     assert found.index.dtype == np.int64
     assert found.score.dtype == np.float32
-    assert found.classes == classes
+    assert predictions.width(logits, settings()) == classes
 
 
 def test_no_rows_give_no_predictions() -> None:

@@ -21,7 +21,7 @@ class Rest(Generic[Result]):
 
 Function = Callable[[Item, Cancellation], Result | Rest[Result]]
 
-GATHER_SECONDS, GATHER_AT_MOST = 0.1, 64
+GATHER_SECONDS, GATHER_AT_MOST = 0.5, 64
 """Results are handed over no more often than this, unless they are many: a consumer's commit costs much the same for all."""
 
 
