@@ -57,17 +57,26 @@ class Device(Protocol):
         """The most memory that this process had allocated there; None where nobody counts it."""
 
 
+_CACHED_VALUES = 2**17
+"""As many as a core's own cache holds beside what the model works with: half a megabyte of float32."""
+
+
 class Staging(threading.local):
-    """Memory that each thread uses for one batch after the other. A model may write to it: it is nobody's data."""
+    """Memory that each thread uses for one batch after the other. A model may write to it: it is nobody's data.
+
+    A block may hold several small batches: so many as have `together` values.
+    """
 
     def __init__(
         self,
         dtype: np.dtype[Any],
         *,
         blocks: int = 1,
+        together: int = 0,
         allocate: Callable[[int, np.dtype[Any]], Array] = np.empty,
     ) -> None:
         self.dtype = dtype
+        self.together = together
         self._allocate = allocate
         self._blocks = [_Block(np.empty(0, dtype)) for _ in range(blocks)]
 
@@ -120,7 +129,7 @@ class Host:
 
     def staging(self, dtype: np.dtype[Any]) -> Staging:
         """As `Device.staging` promises: one block, so that it stays in the cache."""
-        return Staging(dtype)
+        return Staging(dtype, together=_CACHED_VALUES)
 
     def submit(self, call: Call, inputs: Inputs) -> Pending:
         """As `Device.submit` promises."""

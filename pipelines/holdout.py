@@ -87,9 +87,9 @@ class HoldoutCounter:
         """
         self._check_columns(table.schema)
         self._check_predicted(predicted, table.num_rows)
-        true = self._labels.indexes(slices.plain(table.column(self._settings.label)))
-        unlabelled = 0
-        if len(true) and true.min() == UNLABELLED:
+        labels = slices.plain(table.column(self._settings.label))
+        true, unlabelled = self._labels.indexes(labels), 0
+        if labels.null_count:
             labelled = true != UNLABELLED
             unlabelled = len(true) - int(labelled.sum())
             table, true, predicted = table.filter(pa.array(labelled)), true[labelled], predicted[labelled]

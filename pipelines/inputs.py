@@ -35,6 +35,9 @@ class Prepared:
 class PartInputs(Protocol):
     """The feature columns of one part."""
 
+    def together(self, rows: int) -> int:
+        """How many rows are best prepared at once for batches of so many: a multiple of that."""
+
     def prepare(self, first: int, last: int) -> Prepared:
         """Inputs for the rows from `first` up to, and without, `last`; none when none of them is valid.
 
@@ -60,6 +63,10 @@ class ScalarInputs:
             self._columns.append(values)
             self._flaws = _either(self._flaws, flaws)
         self._may_be_infinite = any(map(_floating, self._columns))
+
+    def together(self, rows: int) -> int:
+        """As `PartInputs.together` promises."""
+        return _together(self._staging, rows, len(self._columns))
 
     def prepare(self, first: int, last: int) -> Prepared:
         """As `PartInputs.prepare` promises."""
@@ -89,6 +96,10 @@ class ListInputs:
         self._values, flaws = numbers(column.flatten(), name, staging.dtype)
         self._flaws = None if flaws is None else worst(*flaws.reshape(-1, self._width).T)
 
+    def together(self, rows: int) -> int:
+        """As `PartInputs.together` promises."""
+        return _together(self._staging, rows, self._width)
+
     def prepare(self, first: int, last: int) -> Prepared:
         """As `PartInputs.prepare` promises."""
         begin, end = (first, last) if self._starts is None else self._starts[[first, last]].tolist()
@@ -112,6 +123,10 @@ class CollatedInputs:
         self._table = table
         self._name = settings.collate
         self._collate = collate
+
+    def together(self, rows: int) -> int:
+        """One batch: the function is the user's, who said how many rows it gets."""
+        return rows
 
     def prepare(self, first: int, last: int) -> Prepared:
         """As `PartInputs.prepare` promises."""
@@ -148,6 +163,10 @@ def whole(column: pa.ChunkedArray) -> pa.Array:
 def record_batch(table: pa.Table) -> pa.RecordBatch:
     """The table as one batch: no copy, unless a column is in several chunks."""
     return pa.RecordBatch.from_arrays([whole(column) for column in table.columns], schema=table.schema)
+
+
+def _together(staging: Staging, rows: int, width: int) -> int:
+    return rows * max(1, staging.together // max(1, rows * width))
 
 
 def _floating(values: Array) -> bool:

@@ -78,7 +78,7 @@ class Labels:
         if len(names) < len(self.classes):
             return None
         values = array.to_numpy()
-        if values.min() < 0 or values.max() > max(names):
+        if values.view(f"u{values.itemsize}").max() > max(names):  # a negative number, read as one without a sign, is larger
             return None
         if names == list(range(len(names))):
             same: Counts = values.astype(np.int64, copy=False)

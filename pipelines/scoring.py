@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,15 +18,14 @@ from pipelines import model, reading, sink, tables, tuning
 from pipelines.batches import Batch, Batches
 from pipelines.cancellation import Cancellation
 from pipelines.casting import REASONS, Codes
-from pipelines.devices import Pending
 from pipelines.engines import Rest
-from pipelines.errors import DataError, ModelError, OutOfMemoryError, UnreadableError
+from pipelines.errors import DataError, ModelError, UnreadableError
 from pipelines.features import Features
-from pipelines.fitting import Fitting, ran_out_of_memory
-from pipelines.inputs import PartInputs, Prepared
+from pipelines.inferring import Inference
+from pipelines.inputs import PartInputs
 from pipelines.objects import place
 from pipelines.planning import Part
-from pipelines.predictions import Predictions, class_names, decode, matrix, width
+from pipelines.predictions import Predictions, class_names, decode
 from pipelines.report import BatchTrial, ModelReport, PartReport, Reason
 from pipelines.settings import BatchSettings, ClassName, InputSettings, ModelSettings, OutputSettings
 
@@ -48,15 +46,6 @@ class ScoredPart:
     predicted: np.ndarray[Any, np.dtype[np.int64]]
     rejected: dict[str, int]
     seconds: float
-
-
-class _Submitted(NamedTuple):
-    """A batch under way; `pending` is None where no row of it is valid."""
-
-    first: int
-    prepared: Prepared
-    prepare_seconds: float
-    pending: Pending | None
 
 
 class Scorer:
@@ -87,10 +76,9 @@ class Scorer:
         self._model = model.load(model_settings, folder)
         self._features = Features(input_settings, folder, self._model.device.staging)
         self._columns: tuple[str, ...] = ()
-        self._width = 2 if model_settings.task == "binary" else len(model_settings.classes or ())
         self._float = np.float64 if input_settings.dtype == "float64" else np.float32
         self._batch_rows: int = _DEFAULT_BATCH_ROWS if batch_settings.rows == "auto" else batch_settings.rows
-        self._fitting = Fitting()
+        self._inference = Inference(self._model, model_settings)
         self.warm = False
         self.fingerprint = _fingerprint(self._model.fingerprint, model_settings, input_settings, output_settings)
 
@@ -106,7 +94,7 @@ class Scorer:
     @property
     def batch_rows(self) -> int:
         """Rows in a batch, for all workers: settled by `warm_up`, unless the job does, and halved for what doesn't fit."""
-        return self._fitting.at_most(self._batch_rows)
+        return self._inference.fitting.at_most(self._batch_rows)
 
     @batch_rows.setter
     def batch_rows(self, rows: int) -> None:
@@ -115,25 +103,25 @@ class Scorer:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What did not go as the job asked, though nothing was lost by it."""
-        found = self._fitting.warning(self.model.device, self.batch_rows), self._model.warning
+        found = self._inference.fitting.warning(self.model.device, self.batch_rows), self._model.warning
         return tuple(warning for warning in found if warning)
 
     @property
     def classes(self) -> tuple[ClassName, ...]:
         """Class names by position. Raises ModelError when the job has none and no batch was inferred yet."""
-        if not self._width:
+        if not self._inference.width:
             raise ModelError("the number of classes is not known before the first batch: give 'classes'")
-        return class_names(self._settings, self._width)
+        return class_names(self._settings, self._inference.width)
 
     @property
     def width(self) -> int:
         """How many classes the model tells apart; 0 while neither the job nor a batch has said so."""
-        return self._width
+        return self._inference.width
 
     def take_over(self, columns: tuple[str, ...], width: int) -> None:
         """Know what the same scorer has found out elsewhere: the feature columns, and how many classes there are."""
         self._columns = columns
-        self._width = width or self._width
+        self._inference.width = width or self._inference.width
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -235,7 +223,7 @@ class Scorer:
 
         """
         inputs = self._features.inputs(self._reader.read(part, self._columns))
-        return lambda first, last: self._collect(self._submit(inputs, first, last))
+        return lambda first, last: self._inference.batch(inputs, first, last)
 
     def can_read(self, part: Part) -> bool:
         """Whether the part's features can be read here and now."""
@@ -304,89 +292,26 @@ class Scorer:
         batches = Batches(
             part.name, len(table), self._decoded, read_seconds=read - started, prepare_seconds=perf_counter() - read
         )
-        for first, batch in self._inferred(inputs, 0, len(table), self._batch_rows, cancellation):
+        for first, batch in self._inference.batches(inputs, 0, len(table), self._batch_rows, cancellation):
             if self._input.invalid_rows == "fail" and batch.reasons is not None:
                 raise self._invalid(part, table, first, batch.reasons)
             batches.add(first, batch)
         batches.decode()
         return table.select(list(extra_columns)), batches
 
-    def _inferred(
-        self, inputs: PartInputs, first: int, last: int, rows: int, cancellation: Cancellation
-    ) -> Iterator[tuple[int, Batch]]:
-        """Batches of so many rows, or of as many as fit into memory, each with its first row, in order.
-
-        A device that works beside the host has the next batch before this one is waited for.
-        """
-        under_way: deque[_Submitted] = deque()
-        while first < last or under_way:
-            if first < last and len(under_way) <= self._model.device.ahead:
-                cancellation.check()
-                end = min(first + self._fitting.at_most(rows), last)
-                submitted = self._fitted(inputs, first, end)
-                if submitted is not None:
-                    under_way.append(submitted)
-                    first = end
-                    continue
-                # What is under way needs memory too: it is collected before the rest is tried again.
-                collectable = len(under_way)
-            else:
-                collectable = 1
-            for _ in range(collectable):
-                submitted = under_way.popleft()
-                yield submitted.first, self._collect(submitted)
-
-    def _fitted(self, inputs: PartInputs, first: int, last: int) -> _Submitted | None:
-        """The rows, submitted; None if they are more than fit into memory. Raises `ModelError` if that is a single one."""
-        try:
-            return self._submit(inputs, first, last)
-        except OutOfMemoryError as error:
-            if last - first == 1:
-                raise ModelError(
-                    f"a batch of 1 row ran out of memory on {self.model.device}: free memory that others hold there, lower "
-                    f"batch.workers, or use another model.device ({error.__cause__})"
-                ) from error
-        # Not in the handler: the error holds the frames of the model's calls, and they what was allocated.
-        self._fitting.halve(last - first)
-        self._model.device.free_memory()
-        return None
-
     def _infer(self, inputs: PartInputs, first: int, last: int) -> Batch:
         """The rows as one batch, for its seconds; where they don't fit into memory, as the batches that a run would make."""
-        batches = [batch for _, batch in self._inferred(inputs, first, last, last - first, Cancellation())]
+        batches = [batch for _, batch in self._inference.batches(inputs, first, last, last - first, Cancellation())]
         if self._batch.rows == "auto":
-            self._fitting.forgive()  # nobody asked for so many: they were tried out
+            self._inference.fitting.forgive()  # nobody asked for so many: they were tried out
         if len(batches) == 1:
             return batches[0]
         outputs = next((batch.outputs for batch in batches if batch.outputs is not None), None)
         seconds = [(batch.prepare_seconds, batch.latency_seconds) for batch in batches]
         return Batch(None, outputs, *map(sum, zip(*seconds, strict=True)))
 
-    def _submit(self, inputs: PartInputs, first: int, last: int) -> _Submitted:
-        started = perf_counter()
-        prepared = self._prepared(inputs, first, last)
-        seconds = perf_counter() - started
-        return _Submitted(first, prepared, seconds, self._model.submit(prepared.inputs) if prepared.valid else None)
-
-    def _collect(self, submitted: _Submitted) -> Batch:
-        prepared = submitted.prepared
-        if submitted.pending is None:
-            return Batch(prepared.reasons, None, submitted.prepare_seconds, 0.0)
-        output, seconds = self._model.collect(submitted.pending)
-        outputs = matrix(output, self._settings, prepared.valid)
-        self._width = width(outputs, self._settings)
-        return Batch(prepared.reasons, outputs, submitted.prepare_seconds, seconds)
-
     def _decoded(self, outputs: torch.Tensor) -> Predictions:
         return decode(outputs, self._settings, probabilities="probabilities" in self._output.columns)
-
-    def _prepared(self, inputs: PartInputs, first: int, last: int) -> Prepared:
-        try:
-            return inputs.prepare(first, last)
-        except (MemoryError, RuntimeError) as error:
-            if not ran_out_of_memory(error):
-                raise
-            raise OutOfMemoryError(f"out of memory for the inputs of {last - first} rows; lower batch.rows") from error
 
     def _invalid(self, part: Part, table: pa.Table, first: int, reasons: Codes) -> DataError:
         flawed = int(np.argmax(reasons > 0))
@@ -405,7 +330,7 @@ class Scorer:
             tables.scored(table, reasons),
             batches,
             self._output.columns,
-            names=pa.array(class_names(self._settings, self._width), None if self._settings.classes else pa.int64()),
+            names=pa.array(class_names(self._settings, self._inference.width), None if self._settings.classes else pa.int64()),
             float_type=self._float,
         )
         return sink.stage_part(
@@ -430,7 +355,7 @@ class Scorer:
             rows_rejected=rejected,
             stage_seconds=batches.stage_seconds() if batches else {},
             batches=batches.records() if batches else (),
-            batches_out_of_memory=self._fitting.take(),
+            batches_out_of_memory=self._inference.fitting.take(),
             error=error,
         )
 

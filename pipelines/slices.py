@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import lru_cache, reduce
 from hashlib import sha256
 from itertools import pairwise
 from typing import Any, NamedTuple, Self
@@ -41,6 +41,7 @@ _KEPT = _LONGEST - _DIGITS - len(_CUT)
 _TRACKED_BUDGETS = 64
 _TRACKED_CELLS = 2**20
 _CACHED_ROWS = 32_768
+_REMEMBERED_BYTES = 2**17
 _FEW_CELLS = 4096
 """So many are counted all, however few rows there are."""
 
@@ -102,33 +103,60 @@ def _code_part(part: str | BinnedColumn, table: pa.Table, *, crossed: bool) -> C
             )
         return _code_bins(plain(column), part.bins)
     coded_text = pa.types.is_dictionary(column.type) and is_text(column.type.value_type)
+    code = _code_dictionary if coded_text else _code_values
     try:
-        coded = _code_dictionary(column) if coded_text else _code_values(plain(column))
-        coded.values.validate(full=True)  # bytes that aren't UTF-8 could not be shown
+        return code(column, crossed=crossed)
     except pa.ArrowException as error:
         raise DataError(
             f"column {name!r} ({column.type}) can't be sliced by: {error}; slice by text, numbers, booleans or dates"
         ) from error
-    return Coded(coded.codes, _shown(coded.values, crossed=crossed))
 
 
-def _code_values(array: pa.Array) -> Coded:
-    encoded = array.dictionary_encode(null_encoding="encode")
-    return Coded(encoded.indices.to_numpy(), encoded.dictionary.cast(pa.large_string()))
+def _code_values(column: pa.ChunkedArray, *, crossed: bool) -> Coded:
+    encoded = plain(column).dictionary_encode(null_encoding="encode")
+    return Coded(encoded.indices.to_numpy(), _shown(encoded.dictionary.cast(pa.large_string()), crossed=crossed))
 
 
-def _code_dictionary(column: pa.ChunkedArray) -> Coded:
+def _code_dictionary(column: pa.ChunkedArray, *, crossed: bool) -> Coded:
     """Text that was coded when it was read. A dictionary may have null, values twice, and some that no row has."""
     dictionaries = [chunk.dictionary.cast(pa.large_string()) for chunk in column.chunks]
     entries = pa.concat_arrays([*dictionaries, pa.nulls(1 if column.null_count else 0, pa.large_string())])
     starts = np.cumsum([0, *map(len, dictionaries)])
     pieces = [_places(chunk.indices, start, len(entries) - 1) for chunk, start in zip(column.chunks, starts, strict=False)]
     codes = pieces[0] if len(pieces) == 1 else np.concatenate([np.zeros(0, np.int64), *pieces])
-    distinct = entries.dictionary_encode(null_encoding="encode")
-    places = distinct.indices.to_numpy()
-    if len(distinct.dictionary) < len(entries):
-        codes = places[codes]
-    return Coded(codes, distinct.dictionary)
+    few = entries.nbytes <= _REMEMBERED_BYTES
+    distinct = (_remembered if few else _distinct)(_Entries(entries), crossed=crossed)
+    return Coded(codes if distinct.places is None else distinct.places[codes], distinct.values)
+
+
+class _Entries:
+    """Texts as a key: by what they say."""
+
+    def __init__(self, texts: pa.LargeStringArray) -> None:
+        self.texts = texts
+
+    def __hash__(self) -> int:
+        return hash(bytes(self.texts.buffers()[2] or b""))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Entries) and bool(self.texts.equals(other.texts))
+
+
+class _Distinct(NamedTuple):
+    """A dictionary's entries, each once, as they are shown; `places` int64 says where each is, None if none is there twice."""
+
+    values: pa.LargeStringArray
+    places: npt.NDArray[np.integer] | None
+
+
+def _distinct(entries: _Entries, *, crossed: bool) -> _Distinct:
+    encoded = entries.texts.dictionary_encode(null_encoding="encode")
+    places = encoded.indices.to_numpy() if len(encoded.dictionary) < len(entries.texts) else None
+    return _Distinct(_shown(encoded.dictionary, crossed=crossed), places)
+
+
+_remembered = lru_cache(maxsize=64)(_distinct)
+"""One part's dictionary is mostly the next one's too, and to look at its texts takes as long as to count the rows."""
 
 
 def _places(indices: pa.Array, start: int, null: int) -> npt.NDArray[np.integer]:
@@ -159,7 +187,8 @@ def plain(column: pa.ChunkedArray) -> pa.Array:
 
 
 def _shown(texts: pa.LargeStringArray, *, crossed: bool) -> pa.LargeStringArray:
-    """Values as the module says: no two of them the same."""
+    """Values as the module says: no two of them the same. Raises Arrow's error for bytes that aren't UTF-8."""
+    texts.validate(full=True)
     too_long = pc.greater(pc.utf8_length(texts), _LONGEST).fill_null(False)
     if not pc.any(too_long).as_py():
         return _escaped(texts, crossed=crossed)
@@ -273,6 +302,9 @@ class SliceCounts:
         return cls(values, examples, np.ascontiguousarray(correct), limit, folded)
 
     def __add__(self, other: SliceCounts) -> SliceCounts:
+        folded = self.folded + other.folded
+        if self.values.equals(other.values):  # as of most parts
+            return SliceCounts(self.values, self.examples + other.examples, self.correct + other.correct, self.limit, folded)
         merged = pa.concat_arrays([self.values, other.values]).dictionary_encode()
         mine, theirs = np.split(merged.indices.to_numpy(), [len(self.values)])
         last = len(merged.dictionary)
@@ -282,7 +314,7 @@ class SliceCounts:
             rows = np.append(positions, last)
             examples[rows] += counts.examples
             correct[rows] += counts.correct
-        return SliceCounts(merged.dictionary, examples, correct, self.limit, self.folded + other.folded).largest(self.limit)
+        return SliceCounts(merged.dictionary, examples, correct, self.limit, folded).largest(self.limit)
 
     def largest(self, limit: int) -> Self:
         """The same counts with at most `limit` values: the smallest are folded, ties by value."""

@@ -173,16 +173,22 @@ def test_predictions_are_those_of_plain_torch(folder: Path, tmp_path: Path) -> N
 
 
 @settings(max_examples=25, deadline=None)
-@given(group=st.integers(20, 90), sizes=st.tuples(st.integers(1, 400), st.integers(1, 200)), workers=st.integers(1, 3))
+@given(
+    group=st.integers(20, 90),
+    sizes=st.tuples(st.integers(1, 400), st.integers(1, 200), st.integers(0, 700)),
+    workers=st.integers(1, 3),
+)
 def test_no_split_changes_the_result(
-    folder: Path, tmp_path_factory: pytest.TempPathFactory, group: int, sizes: tuple[int, int], workers: int
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, group: int, sizes: tuple[int, int, int], workers: int
 ) -> None:
-    """Row groups, parts, batches and workers give the same predictions and the same counts."""
-    part_rows, batch_rows = sizes
+    """Row groups, parts, batches, those prepared at once, and workers give the same predictions and the same counts."""
+    part_rows, batch_rows, together = sizes
     base = tmp_path_factory.mktemp("split")
     table = with_flaws(rows(211))
     write(base, table, group=group)
-    reports = score(make(folder, base, batch_rows=batch_rows), base, part_rows, workers)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipelines.devices._CACHED_VALUES", together)
+        reports = score(make(folder, base, batch_rows=batch_rows), base, part_rows, workers)
     kept = table.filter(pa.array(valid(table)))
     found, expected = scored(base), oracle(kept)
     assert found["id"].to_pylist() == kept["id"].to_pylist()
@@ -191,6 +197,9 @@ def test_no_split_changes_the_result(
     rejected: Counter[Reason] = sum((Counter(report.rows_rejected) for report in reports), Counter())
     assert rejected == {Reason.NULL: 31, Reason.NAN: 30, Reason.INFINITY: 30}
     assert sum(report.rows_scored for report in reports) == len(kept)
+    records = list(chain.from_iterable(report.batches for report in reports))
+    assert sum(record.rows for record in records) == len(kept)
+    assert max(record.rows for record in records) <= batch_rows
 
 
 def test_rejected_rows_are_kept_with_reason_and_place(folder: Path, tmp_path: Path) -> None:

@@ -100,6 +100,14 @@ def test_chunks_with_their_own_dictionaries_share_their_values() -> None:
     assert values("column", column=pa.chunked_array(chunks)) == ["a", "b", "b", "c"]
 
 
+def test_dictionaries_of_the_same_letters_are_told_apart() -> None:
+    """One part's dictionary is remembered for the next: only if it is the same, text by text."""
+    for texts in (["ab", "c"], ["a", "bc"], ["a", "bc", None], ["a", "bc", ""], ["ab", "c"], ["ab", "c", "ab"]):
+        dictionary = pa.DictionaryArray.from_arrays(pa.array(range(len(texts)), pa.int32()), pa.array(texts))
+        expected = [{None: "null", "": '""'}.get(text, text) for text in texts]
+        assert values("column", column=pa.chunked_array([dictionary])) == expected
+
+
 def test_data_that_reads_like_a_reserved_value_is_escaped() -> None:
     """Data's own `null`, `__other__`, `""` and backslashes can't be mistaken; empty text is shown, not empty."""
     texts = ["null", None, "__other__", '""', "", "\\null", "\\", "a,b"]
