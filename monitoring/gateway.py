@@ -89,7 +89,7 @@ class Gateway:
     def put(self, group: Mapping[str, str], body: bytes, *, deadline_seconds: float | None = None) -> None:
         """Replace the group with `body` (text format). Returns only when the gateway's whole answer was read."""
         headers = {"Content-Type": CONTENT_TYPE, "Content-Encoding": "gzip"}
-        content = gzip.compress(body, 5)
+        content = gzip.compress(body, 3)
         answer = self._call("PUT", grouping.path(group), content=content, headers=headers, deadline_seconds=deadline_seconds)
         self._check_taken(answer, "push")
 
