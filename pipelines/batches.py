@@ -37,8 +37,12 @@ class Batch:
     @property
     def rows(self) -> int:
         """How many rows it has, valid or not."""
-        known = self.outputs if self.reasons is None else self.reasons
-        return 0 if known is None else len(known)
+        return self.valid if self.reasons is None else len(self.reasons)
+
+    @property
+    def valid(self) -> int:
+        """How many rows the model was asked of."""
+        return 0 if self.outputs is None else len(self.outputs)
 
 
 class _Inferred(NamedTuple):
@@ -123,7 +127,7 @@ class Batches:
         if outputs is None:
             self._seconds_without_rows += batch.prepare_seconds
             return
-        self._inferred.append(_Inferred(len(outputs), batch.prepare_seconds, batch.latency_seconds))
+        self._inferred.append(_Inferred(batch.valid, batch.prepare_seconds, batch.latency_seconds))
         if not self._waiting.take(outputs):
             self._say(outputs)
 

@@ -43,8 +43,8 @@ class Stint:
         self.rows += rows
         self.seconds += seconds
         self.prepare_seconds += batch.prepare_seconds
-        if batch.outputs is not None:
-            self.scored += len(batch.outputs)
+        if batch.valid:
+            self.scored += batch.valid
             self.latencies.append(batch.latency_seconds)
 
 

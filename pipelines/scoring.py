@@ -30,6 +30,8 @@ from pipelines.report import BatchTrial, ModelReport, PartReport, Reason
 from pipelines.settings import BatchSettings, ClassName, InputSettings, ModelSettings, OutputSettings
 
 _DEFAULT_BATCH_ROWS = 1024
+_WARM_UP_BATCHES = 4
+"""So many of the largest size are at hand to be tried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,12 +169,19 @@ class Scorer:
             Cancelled: between two batches.
 
         """
-        table = self._reader.read(part, self._columns).slice(0, max(*tuning.SIZES, self.batch_rows))
+        table = self._reader.read(part, self._columns).slice(0, max(_WARM_UP_BATCHES * max(tuning.SIZES), self.batch_rows))
         inputs = self._features.inputs(table)
+        began = 0
 
         def infer(count: int) -> Batch:
+            """The next rows, as a run has them: none is in a cache for having been there just now."""
+            nonlocal began
             cancellation.check()
-            return self._infer(inputs, 0, min(count, len(table)))
+            first, count = began, min(count, len(table))
+            if first + count > len(table):
+                first = 0
+            began = first + count
+            return self._infer(inputs, first, began)
 
         asked = self._batch.rows
         if asked == "auto" and batch_rows is not None:
@@ -189,7 +198,12 @@ class Scorer:
             if asked != "auto" or batch_rows is not None:
                 return (trial,)
             budget = tuning.budget_seconds(part.rows if rows is None else rows, trial.seconds / trial.rows)
-            trials = tuning.measured(infer, available=len(table), budget_seconds=budget, limit_seconds=limit_seconds)
+            trials = tuning.measured(
+                lambda count: infer(count).valid / count,
+                available=len(table),
+                budget_seconds=budget,
+                limit_seconds=limit_seconds,
+            )
             self.batch_rows = tuning.fastest(trials, limit_seconds)
             infer(self.batch_rows)
             return trials

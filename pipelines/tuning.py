@@ -10,7 +10,7 @@ import torch
 
 from pipelines.report import BatchTrial
 
-SIZES = (256, 1024, 2048, 4096, 16_384)
+SIZES = (256, 1024, 2048, 4096, 8192, 16_384)
 """The sizes tried, in rows. Where the first is the best and slow, or above a limit on latency, smaller ones follow."""
 
 _LEAST_SECONDS, _MOST_SECONDS = 0.05, 0.5
@@ -22,8 +22,12 @@ WORTH_WHILE = 0.95
 """A larger batch must take less than this share of the time for each row: small ones take less memory."""
 
 
+Infer = Callable[[int], float]
+"""Infers a batch of so many rows, the next ones; returns which share of them was valid, and so had to be inferred."""
+
+
 def measured(
-    infer: Callable[[int], object],
+    infer: Infer,
     *,
     available: int,
     clock: Callable[[], float] = perf_counter,
@@ -100,16 +104,17 @@ def _late(seconds: float, limit_seconds: float | None) -> bool:
     return limit_seconds is not None and seconds > limit_seconds
 
 
-def _seconds(infer: Callable[[int], object], size: int, until: float, clock: Callable[[], float]) -> float:
-    """The best of several tries, after one that doesn't count unless there is no time for another."""
+def _seconds(infer: Infer, size: int, until: float, clock: Callable[[], float]) -> float:
+    """The best of several tries, as if all rows were valid; the first doesn't count unless there is no time for another."""
     seconds = float("inf")
     for attempt in range(1_000):
         started = clock()
-        infer(size)
+        share = infer(size)
         ended = clock()
         if attempt == 1:
             seconds = float("inf")
-        seconds = min(seconds, ended - started)
+        if share:
+            seconds = min(seconds, (ended - started) / share)
         if ended + (ended - started) > until:
             break
     return seconds

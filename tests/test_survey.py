@@ -56,7 +56,7 @@ def test_larger_batches_are_tried_while_they_pay_and_then_what_lies_beside_the_b
     """What is fastest is found, also between the sizes that are tried first."""
     machine = Machine(fixed=0.01)
     survey = surveyed(machine, [Climb("cpu", 1, 2, 10**6)])
-    assert sizes(survey) == [256, 1024, 2048, 4096, 16_384, 32_768, 65_536, 131_072]
+    assert sizes(survey) == [256, 1024, 2048, 4096, 8192, 16_384, 32_768, 65_536, 131_072]
     assert survey.fastest().configuration.rows == 131_072
 
 
