@@ -85,8 +85,8 @@ class Shape:
 
 USUAL = Shape()
 FEW_ROWS = Shape("few rows", least_groups=1)
-DEEP_MLP = Shape("MLP 32-1024-1024-2", model="wide_mlp", group_rows=4_096, rows_divisor=16)
-TRANSFORMER = Shape("transformer on patches", model="transformer", images=True, group_rows=256, rows_divisor=256)
+DEEP_MLP = Shape("MLP 32-1024-1024-2", model="wide_mlp", group_rows=16_384, rows_divisor=8)
+TRANSFORMER = Shape("transformer on patches", model="transformer", images=True, group_rows=1_024, rows_divisor=128)
 COMPUTE_BOUND = (DEEP_MLP, TRANSFORMER)
 ODD_SHAPES = (
     Shape("4 columns", model="mlp_of_4", columns=4, rows_divisor=2),

@@ -19,7 +19,9 @@ _SHARE = 0.1
 _SLOW_SECONDS = 0.01
 """What a batch has worked on for so long may have left the caches, and what each batch costs beside it no longer counts."""
 WORTH_WHILE = 0.95
-"""A larger batch must take less than this share of the time for each row: small ones take less memory."""
+"""Another way to go must take less than this share of the usual one's time: less can't be told from noise."""
+_WORTH_ITS_MEMORY = 0.98
+"""The same of a larger batch, for each row: a small one only takes less memory."""
 
 
 Infer = Callable[[int], float]
@@ -75,7 +77,7 @@ def fastest(trials: Sequence[BatchTrial], limit_seconds: float | None = None) ->
     smallest, *larger = sorted(allowed, key=lambda trial: trial.rows)
     best = smallest
     for trial in larger:
-        if _each(trial) < _each(best) * WORTH_WHILE:
+        if _each(trial) < _each(best) * _WORTH_ITS_MEMORY:
             best = trial
     return best.rows
 
