@@ -23,9 +23,14 @@ def main(arguments: Sequence[str]) -> int:
     options = _options(arguments)
     figures = [figure for figure in FIGURES if figure.name in options.names or not options.names]
     other_work, started = OtherWork(), perf_counter()
+
+    def say(line: str) -> None:
+        seconds = round(perf_counter() - started)
+        _say(f"{seconds // 60:3}:{seconds % 60:02}  {line}")
+
     try:
         with TemporaryDirectory(prefix="batchgauge-bench-") as folder:
-            timings = suite.run(figures, rows=options.rows, rounds=options.rounds, folder=Path(folder), say=_say)
+            timings = suite.run(figures, rows=options.rows, rounds=options.rounds, folder=Path(folder), say=say)
     except BatchgaugeError as error:
         _say(str(error))
         return 1

@@ -89,11 +89,11 @@ DEEP_MLP = Shape("MLP 32-1024-1024-2", model="wide_mlp", group_rows=16_384, rows
 TRANSFORMER = Shape("transformer on patches", model="transformer", images=True, group_rows=1_024, rows_divisor=128)
 COMPUTE_BOUND = (DEEP_MLP, TRANSFORMER)
 ODD_SHAPES = (
-    Shape("4 columns", model="mlp_of_4", columns=4, rows_divisor=2),
-    Shape("1,000 columns", model="mlp_of_1000", columns=1_000, group_rows=8_192, rows_divisor=32),
+    Shape("4 columns", model="mlp_of_4", columns=4, rows_divisor=4),
+    Shape("1,000 columns", model="mlp_of_1000", columns=1_000, group_rows=8_192, rows_divisor=64),
     Shape("images", model="mlp_of_images", images=True, group_rows=16_384, rows_divisor=16),
     Shape("row groups of 1,024", group_rows=1_024, rows_divisor=4),
-    Shape("row groups of 1 Mi", group_rows=2**20, rows_divisor=1),
+    Shape("row groups of 1 Mi", group_rows=2**20, rows_divisor=2, least_groups=2),
     Shape("1,000 files", files=1_000, rows_divisor=32),
     Shape("10,000 files", files=10_000, rows_divisor=32, most_rounds=1),
     Shape("snappy", compression="snappy", rows_divisor=4),

@@ -187,11 +187,9 @@ class Scorer:
         if asked == "auto" and batch_rows is not None:
             self.batch_rows = batch_rows
         with tuning.kernel_threads(kernel_threads):
-            outputs = infer(self.batch_rows).outputs
-            if outputs is None:
+            if not infer(self.batch_rows).valid:
                 tried = min(self.batch_rows, len(table))
                 raise DataError(f"{part.source}: none of its first {tried} rows is valid; check the feature columns")
-            self._decoded(outputs)
             warm = infer(self.batch_rows)
             self.warm = True
             trial = BatchTrial(min(self.batch_rows, len(table)), warm.prepare_seconds + warm.latency_seconds)
@@ -320,9 +318,9 @@ class Scorer:
             self._inference.fitting.forgive()  # nobody asked for so many: they were tried out
         if len(batches) == 1:
             return batches[0]
-        outputs = next((batch.outputs for batch in batches if batch.outputs is not None), None)
+        outputs = [batch.outputs for batch in batches if batch.outputs is not None]
         seconds = [(batch.prepare_seconds, batch.latency_seconds) for batch in batches]
-        return Batch(None, outputs, *map(sum, zip(*seconds, strict=True)))
+        return Batch(None, torch.cat(outputs) if outputs else None, *map(sum, zip(*seconds, strict=True)))
 
     def _decoded(self, outputs: torch.Tensor) -> Predictions:
         return decode(outputs, self._settings, probabilities="probabilities" in self._output.columns)
