@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 from functools import partial
 
 from jobs.report.facts import MOST_RUNS
-from monitoring.ledger import Ledger
+from monitoring.ledger import Cause, Ledger, RetrainOutcome, RetrainRecord
 from monitoring.state import Destination, JobDefinition, Thresholds
 from pipelines.records import RecordWriter
 from pipelines.report import (
@@ -140,6 +140,19 @@ def failed(ledger: Ledger, job: str = "broken") -> None:
         return replace(report, outcome=Outcome.FAILED, reason=reason)
 
     run_of_night(ledger, job, TONIGHT, "run-1", change=changed)
+
+
+RETRAINING = RetrainRecord("r1", "retrained", Cause.ALERT, TONIGHT, "/models/digits.pt2", NOW - 3700.0)
+
+
+def failed_to_retrain(ledger: Ledger, job: str = "retrained") -> None:
+    """Good runs, and a training that ended badly an hour ago."""
+    register(ledger, definition(job))
+    run_of_night(ledger, job, TONIGHT, "run-1", parts=(part(),))
+    begun = replace(RETRAINING, job=job)
+    ledger.start_retrain(begun)
+    reason = "train.py ended with exit code 3\nKeyError: 'label'"
+    ledger.finish_retrain(replace(begun, finished_at=NOW - 3600.0, outcome=RetrainOutcome.FAILED, reason=reason))
 
 
 def unjudged(ledger: Ledger, job: str = "plain") -> None:

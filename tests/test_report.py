@@ -159,7 +159,7 @@ def test_a_megabyte_of_reason_is_cut(ledger: Ledger) -> None:
 
 
 def judged(facts: Facts) -> Verdict:
-    return verdict(facts.state, facts.clock)
+    return verdict(facts.state, facts.clock, facts.failed_retrain)
 
 
 def test_a_verdict_has_everything_that_is_wrong_the_worst_first(ledger: Ledger) -> None:

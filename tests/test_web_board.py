@@ -17,7 +17,7 @@ from jobs.report.verdict import Level, verdict
 from jobs.scheduler.snapshot import RetrainingJob, RunningJob, WaitingJob
 from jobs.web.attention import concerns
 from jobs.web.board import Board, JobNow, Turn
-from monitoring.ledger import Ledger, RunOutline
+from monitoring.ledger import Ledger, RetrainOutcome, RunOutline
 from pipelines.report import Estimate, Outcome
 from tests import report_jobs
 from tests.report_jobs import HOSTILE, NOW, TONIGHT
@@ -210,13 +210,14 @@ def test_a_ledger_that_cannot_be_read_leaves_what_was_known(ledger: Ledger) -> N
         ("broken", report_jobs.failed),
         ("plain", report_jobs.unjudged),
         (HOSTILE, report_jobs.hostile),
+        ("retrained", report_jobs.failed_to_retrain),
     ],
 )
 def test_the_board_and_the_report_agree(job: str, make: Callable[[Ledger, str], None], ledger: Ledger) -> None:
     """How bad it is must not depend on the page that one looks at."""
     make(ledger, job)
     facts = gather(ledger, job, now=NOW)
-    told = {finding.level for finding in verdict(facts.state, facts.clock).findings} - {Level.NOTE}
+    told = {finding.level for finding in verdict(facts.state, facts.clock, facts.failed_retrain).findings} - {Level.NOTE}
     assert {concern.level for concern in concerns(one(World(ledger).board(), job), NOW)} == told
 
 
@@ -231,6 +232,19 @@ def test_concerns_are_lines_and_the_worst_comes_first(ledger: Ledger) -> None:
     assert levels[0] is Level.CRITICAL
     assert found[-1].line == "job file: jobs/x.toml: [batch] rows: is no number"
     assert all(len(concern.line) < 400 and "\n" not in concern.line for concern in found)
+
+
+def test_a_retraining_that_failed_is_told_until_one_does_not(ledger: Ledger) -> None:
+    """One that is in progress changes nothing yet."""
+    report_jobs.failed_to_retrain(ledger, "job")
+    board = World(ledger).board()
+    said = "the last retraining failed, 60 min ago: train.py ended with exit code 3"
+    assert [told.line for told in concerns(one(board, "job"), NOW)] == [said]
+    again = replace(report_jobs.RETRAINING, retrain_id="r2", job="job", started_at=NOW - 60)
+    ledger.start_retrain(again)
+    assert [told.line for told in concerns(one(board, "job"), NOW)] == [said]
+    ledger.finish_retrain(replace(again, finished_at=NOW - 10, outcome=RetrainOutcome.REFUSED))
+    assert concerns(one(board, "job"), NOW) == ()
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from jobs.dead_runs import settled_state
 from jobs.report import batches
 from jobs.report.batches import BatchTrace
 from jobs.report.words import Clock
-from monitoring.ledger import Ledger, RunRecord
+from monitoring.ledger import Ledger, RetrainRecord, RunRecord
 from monitoring.state import JobState
 from pipelines.errors import DataError
 
@@ -21,7 +21,7 @@ class Facts:
     """A job at one instant: its state, its newest runs (newest first), the batches of its last finished run.
 
     `older_runs` says that the ledger has more runs than are here. `batches` is None where no records are kept;
-    `batches_error` says why records that are there can't be shown.
+    `batches_error` says why records that are there can't be shown. `failed_retrain` is the latest retraining, if that failed.
     """
 
     state: JobState
@@ -30,6 +30,7 @@ class Facts:
     batches: BatchTrace | None
     batches_error: str | None
     clock: Clock
+    failed_retrain: RetrainRecord | None = None
 
 
 def gather(ledger: Ledger, job: str, *, now: float, settle: bool = True) -> Facts:
@@ -46,6 +47,7 @@ def gather(ledger: Ledger, job: str, *, now: float, settle: bool = True) -> Fact
         older_runs=len(runs) > MOST_RUNS,
         batches=trace,
         batches_error=error,
+        failed_retrain=ledger.failed_retrain(job) if state.definition.retrains else None,
         clock=Clock(now, state.definition.timezone),
     )
 

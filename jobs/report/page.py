@@ -35,7 +35,7 @@ def page(facts: Facts, *, home: str | None = None) -> str:
         .get_template("page.html.j2")
         .render(
             heading=_heading(facts),
-            verdict=verdict(facts.state, facts.clock),
+            verdict=verdict(facts.state, facts.clock, facts.failed_retrain),
             tiles=tiles(facts),
             last_run=last_run(facts),
             quality=quality(facts),

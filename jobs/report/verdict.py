@@ -9,6 +9,7 @@ from enum import StrEnum
 from jobs.breaches import breaches
 from jobs.report.words import Clock, duration, name, plural, text
 from jobs.summary import estimate
+from monitoring.ledger import RetrainRecord
 from monitoring.state import JobState
 from pipelines.report import Estimate, HoldoutReport, Outcome, RunReport, SliceReport
 
@@ -45,10 +46,12 @@ class Verdict:
     unsaid: int
 
 
-def verdict(state: JobState, clock: Clock) -> Verdict:
-    """What to think of a job."""
+def verdict(state: JobState, clock: Clock, failed_retrain: RetrainRecord | None = None) -> Verdict:
+    """What to think of a job, of which the latest retraining may have failed."""
     order = list(Level)
-    found = sorted(_findings(state, clock), key=lambda finding: order.index(finding.level))
+    found = sorted(
+        [*_findings(state, clock), *_retraining(failed_retrain, clock)], key=lambda finding: order.index(finding.level)
+    )
     return Verdict(_tone(state, found), _sentence(state, found), tuple(found[:_MOST]), max(0, len(found) - _MOST))
 
 
@@ -150,6 +153,13 @@ def _low_slices(holdout: HoldoutReport, figure: str, threshold: float | None) ->
             f"{plural(len(low), 'slice is', 'slices are')} surely below the threshold for {figure} on holdout "
             f"{name(holdout.name)}; the worst, {where}, has {estimate(at)}.",
         )
+
+
+def _retraining(failed: RetrainRecord | None, clock: Clock) -> Iterator[Finding]:
+    if failed is not None:
+        ago = clock.ago(failed.finished_at or failed.started_at)
+        words = text(failed.reason or "No reason was recorded.", longest=1000)
+        yield Finding(Level.WARNING, f"The last retraining failed, {ago}; the model in use is the one from before.", words)
 
 
 def _push(state: JobState, clock: Clock) -> Iterator[Finding]:

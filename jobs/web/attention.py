@@ -33,6 +33,7 @@ def _concerns(job: JobNow, at: float) -> Iterator[Concern]:
     if job.state.latest is not None:
         yield from _latest(job.state.latest)
         yield from _quality(job, job.state.latest)
+    yield from _retraining(job, at)
     if job.state.owed and job.state.push_error:
         yield Concern(Level.WARNING, f"push owed: {_line(job.state.push_error)}")
     if job.scheduled is not None and job.scheduled.error:
@@ -73,6 +74,14 @@ def _quality(job: JobNow, latest: RunReport) -> Iterator[Concern]:
         yield Concern(Level.CRITICAL if breach.certain else Level.WARNING, named.sentence())
     for figure, count in job.known.low_slices.items():
         yield Concern(Level.WARNING, f"{figure} surely too low on {plural(count, 'slice')}")
+
+
+def _retraining(job: JobNow, at: float) -> Iterator[Concern]:
+    failed = job.known.failed_retrain
+    if failed is not None:
+        ago = duration(at - (failed.finished_at or failed.started_at))
+        why = failed.reason or "no reason was recorded"
+        yield Concern(Level.WARNING, _line(f"the last retraining failed, {ago} ago: {why}"))
 
 
 def _line(words: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from jobs.report.figures.strip import PLACES
 from jobs.scheduler.snapshot import RetrainingJob, RunningJob, ScheduledJob, Snapshot
-from monitoring.ledger import Ledger, Revision, RunOutline
+from monitoring.ledger import Ledger, RetrainRecord, Revision, RunOutline
 from monitoring.state import JobState, Thresholds
 from pipelines.errors import LedgerError
 from pipelines.report import HoldoutReport
@@ -20,13 +20,14 @@ class KnownJob:
 
     `state` is without slices, classes and counters: with thousands of jobs they would fill the memory, and no list shows
     them. What is wrong with slices is in `low_slices`: by figure, how many are surely below the threshold. `past` has the
-    newest runs, oldest first.
+    newest runs, oldest first. `failed_retrain` is the latest retraining, if that failed.
     """
 
     revision: Revision
     state: JobState
     low_slices: Mapping[str, int]
     past: tuple[RunOutline, ...]
+    failed_retrain: RetrainRecord | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +167,7 @@ def _known(ledger: Ledger, job: str, revision: Revision) -> KnownJob:
         state=_trimmed(state),
         low_slices=_low_slices(state),
         past=ledger.outlines(job, limit=PLACES)[::-1],
+        failed_retrain=ledger.failed_retrain(job) if state.definition.retrains else None,
     )
 
 

@@ -371,6 +371,12 @@ class Ledger:
             return retrains.history(connection, job, limit=limit)
 
     @_insistent
+    def failed_retrain(self, job: str) -> RetrainRecord | None:
+        """The job's latest retraining that has ended, if it failed."""
+        with self._store.read() as connection:
+            return retrains.failed(connection, job)
+
+    @_insistent
     def unfinished_retrains(self, job: str | None = None) -> tuple[RetrainRecord, ...]:
         """Those, of a job or of all, that are marked as in progress, oldest first. Who holds a retrain lock knows its dead."""
         with self._store.read() as connection:

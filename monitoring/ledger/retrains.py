@@ -149,6 +149,13 @@ def history(connection: Connection, job: str, *, limit: int | None) -> tuple[Ret
     return tuple(_record(row) for row in connection.execute(query))
 
 
+def failed(connection: Connection, job: str) -> RetrainRecord | None:
+    """The job's latest retraining that has ended, if it failed."""
+    ended = select(_retrains).where(_retrains.c.job == job, _retrains.c.outcome.is_not(None))
+    row = connection.execute(ended.order_by(_retrains.c.ordinal.desc()).limit(1)).first()
+    return None if row is None or row.outcome != RetrainOutcome.FAILED else _record(row)
+
+
 def unfinished(connection: Connection, job: str | None) -> tuple[RetrainRecord, ...]:
     """Those marked as in progress, oldest first, of a job or of all: of each, one that lives, at most, and those that died."""
     query = only(select(_retrains).where(_retrains.c.outcome.is_(None)).order_by(_retrains.c.ordinal), _retrains.c.job, job)
