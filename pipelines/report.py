@@ -248,7 +248,8 @@ class TuningReport:
     """What `auto` was settled to, and what was tried for it: the first of `workers_trials` is the one that was chosen.
 
     `rows` are those of the run that it was measured for, at the Unix time `measured_at`: an earlier run's, where its choice
-    was kept. `workers_trials` is empty where that was not measured.
+    was kept. `workers_trials` is empty where that was not measured, and so is `together_trials`: batches as they go with all
+    workers at it, on average, which decides where one alone does not say it.
     """
 
     batch_rows: int
@@ -257,6 +258,7 @@ class TuningReport:
     measured_at: float
     batch_trials: tuple[BatchTrial, ...]
     workers_trials: tuple[WorkersTrial, ...] = ()
+    together_trials: tuple[BatchTrial, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

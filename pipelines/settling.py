@@ -18,15 +18,17 @@ from pipelines.engines.local import LocalEngine, local_engine
 from pipelines.errors import OutOfMemoryError
 from pipelines.measuring import splits
 from pipelines.planning import Part
-from pipelines.report import TuningReport, WorkersTrial
+from pipelines.report import BatchTrial, TuningReport, WorkersTrial
 from pipelines.scoring import Scorer
 from pipelines.settings import BatchSettings
-from pipelines.tuning import WORTH_WHILE
+from pipelines.tuning import WORTH_WHILE, fastest
 
-_SECONDS = 0.4
-"""For the number of workers, on top of what the number of rows took."""
+_SECONDS = 0.3
+"""For the number of workers, and for the number of rows with all of them at it, each on top of what the rows took alone."""
 _WORTH_MEASURING_SECONDS = 4.0
 """Of inferring: in a shorter run, measuring the workers would cost more than it finds."""
+_WORTH_TRYING_SECONDS = 0.1
+"""Of inferring: what is found about rows is kept for the next runs, and counts for more than the number of workers."""
 _ROUNDS = 3
 _GROWN = 4
 _LONGEST_AGE_SECONDS = 30 * 86_400.0
@@ -52,7 +54,8 @@ class Question:
 
     def key(self, scorer: Scorer) -> str:
         """What an answer is good for, on a machine like this: the same model and features, asked the same."""
-        asked = [self.settings.rows, self.settings.workers, min(self.parts, self.cores), self.limit_seconds, *self.elsewhere]
+        workers = min(self.parts, self.cores)
+        asked = ["together", self.settings.rows, self.settings.workers, workers, self.limit_seconds, *self.elsewhere]
         return hashlib.sha256(json.dumps([scorer.fingerprint, scorer.model.device, *asked]).encode()).hexdigest()
 
     def answered_by(self, known: TuningReport) -> bool:
@@ -77,12 +80,40 @@ def settle(scorer: Scorer, part: Part, asked: Question, known: TuningReport | No
         part, cancellation, kernel_threads=usual.threads_per_worker, rows=asked.rows, limit_seconds=asked.limit_seconds
     )
     each = min(trial.seconds / trial.rows for trial in batches)
+    seconds = asked.rows * each / usual.workers
     found: tuple[WorkersTrial, ...] = ()
-    if asked.settings.workers == "auto" and asked.rows * each / usual.workers > _WORTH_MEASURING_SECONDS:
+    if asked.settings.workers == "auto" and seconds > _WORTH_MEASURING_SECONDS:
         ways = splits(asked.cores, asked.parts)
         found = _workers(scorer, part, usual, ways, each=each, cancellation=cancellation) if len(ways) > 1 else ()
-    workers = found[0].workers if found else usual.workers
-    return TuningReport(scorer.batch_rows, workers, asked.rows, time(), batches, found)
+    way = (found[0].workers, found[0].kernel_threads) if found else (usual.workers, usual.threads_per_worker)
+    together: tuple[BatchTrial, ...] = ()
+    if asked.settings.rows == "auto" and seconds > _WORTH_TRYING_SECONDS:
+        within = [one for one in batches if asked.limit_seconds is None or one.seconds <= asked.limit_seconds]
+        together = _together(scorer, part, way, within, cancellation)
+        if together:
+            scorer.batch_rows = fastest(together, asked.limit_seconds)
+    return TuningReport(scorer.batch_rows, way[0], asked.rows, time(), batches, found, together)
+
+
+def _together(
+    scorer: Scorer, part: Part, way: Way, alone: Sequence[BatchTrial], cancellation: Cancellation
+) -> tuple[BatchTrial, ...]:
+    """What batches take with all workers at it: of sizes from a quarter of the one that was the best alone upwards.
+
+    Workers share memory, caches and the interpreter, and small batches suffer most from that. Nothing where a worker is alone.
+    """
+    workers, _ = way
+    sizes = [one.rows for one in alone if scorer.batch_rows // 4 <= one.rows <= part.rows // workers]
+    if workers == 1 or len(sizes) < 2:  # noqa: PLR2004  a choice
+        return ()
+    infer = scorer.held(part)
+    speeds: dict[int, list[float]] = {size: [] for size in sizes}
+    for number in range(_ROUNDS):
+        for size in sizes if number % 2 else reversed(sizes):
+            spans = [Span(infer, row, row + size) for row in range(0, part.rows - size + 1, size)]
+            slot = _SECONDS / (_ROUNDS * len(sizes))
+            speeds[size].append(_speed(spans, way, slot, 0.0, cancellation, warm=bool(number)))
+    return tuple(BatchTrial(size, workers * size / median(found)) for size, found in speeds.items() if median(found))
 
 
 def _workers(

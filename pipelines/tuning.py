@@ -13,7 +13,7 @@ from pipelines.report import BatchTrial
 SIZES = (256, 1024, 2048, 4096, 8192, 16_384)
 """The sizes tried, in rows. Where the first is the best and slow, or above a limit on latency, smaller ones follow."""
 
-_LEAST_SECONDS, _MOST_SECONDS = 0.05, 0.5
+_LEAST_SECONDS, _MOST_SECONDS = 0.05, 0.35
 _SHARE = 0.1
 """Of the time that inferring all rows will take: more is not won back."""
 _SLOW_SECONDS = 0.01
@@ -54,7 +54,7 @@ def measured(
     for position, size in enumerate(sizes):
         if position and (_late(trials[-1].seconds, limit_seconds) or min(map(_each, trials)) * size > deadline - clock()):
             break
-        attempt(size, (deadline - clock()) / (len(sizes) - position))
+        attempt(size, (deadline - clock()) / (len(sizes) - position) if len(sizes) > 1 else 0.0)  # of one, once is enough
     first = trials[0]
     fewer = first.rows // 4
     slow = first.seconds >= _SLOW_SECONDS and not _late(first.seconds, limit_seconds)

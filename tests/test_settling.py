@@ -76,6 +76,29 @@ def build():
 """
 
 
+# Alone, small batches are the fastest for each row; beside another one, each takes some milliseconds more.
+CROWDED = """
+import threading
+import time
+
+import torch
+
+INSIDE = []
+
+
+class Crowded(torch.nn.Linear):
+    def forward(self, x):
+        INSIDE.append(threading.get_ident())
+        time.sleep(len(x) * 2e-6 * (1 + len(x) / 1000) + (0.005 if len(set(INSIDE)) > 1 else 0))
+        INSIDE.remove(threading.get_ident())
+        return super().forward(x)
+
+
+def build():
+    return Crowded(2, 2)
+"""
+
+
 @pytest.fixture
 def environment(tmp_path: Path) -> Environment:
     return read({"BATCHGAUGE_LEDGER": str(tmp_path / "state" / "ledger.db")})
@@ -100,6 +123,7 @@ def settled(
     spec = load(job.spec).for_date(date.fromisoformat(NIGHT))
     scorer = Scorer(spec.model, spec.input, spec.output, question.settings, spec.folder)
     plan = planning.plan(finding.find_files(spec.input.path), check_schema=scorer.check_schema, part_rows=1_000)
+    assert plan.rejections == ()
     return scorer, settle(scorer, plan.parts[0], question, known, cancellation or Cancellation())
 
 
@@ -194,6 +218,19 @@ def test_workers_whose_batches_do_not_fit_into_memory_together_are_no_way_to_go(
     _, found = settled(job, question())
     assert [(way.workers, way.rows_per_second > 0) for way in found.workers_trials] == [(1, True), (2, False)]
     assert found.workers == 1
+
+
+def test_batches_are_as_large_as_is_best_with_all_workers_at_it(job: TinyJob) -> None:
+    """What is best for one worker is not for two; a worker that stays alone keeps it."""
+    (job.folder / "tiny.py").write_text(CROWDED)
+    job.write_input(NIGHT, 8_000, group_rows=8_000)
+    scorer, found = settled(job, question(workers=2))
+    assert [trial.rows for trial in found.batch_trials] == [256, 1_024, 2_048, 4_096]
+    assert min(found.batch_trials, key=lambda trial: trial.seconds / trial.rows).rows == 256
+    assert {trial.rows for trial in found.together_trials} == {256, 1_024, 2_048}  # so that each worker has one
+    assert found.batch_rows == scorer.batch_rows > 256
+    alone = settled(job, question(workers=1))[1]
+    assert (alone.batch_rows, alone.together_trials) == (256, ())
 
 
 def test_settling_can_be_stopped(job: TinyJob) -> None:

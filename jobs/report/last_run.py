@@ -124,6 +124,8 @@ def _tuning_rows(tuning: TuningReport, facts: Facts) -> Iterator[tuple[str, str]
     for trial in tuning.batch_trials:
         used = ", used" if trial.rows == tuning.batch_rows else ""
         yield f"A batch of {trial.rows:,}", f"{seconds(trial.seconds)}, {trial.rows / trial.seconds:,.0f} rows/s{used}"
+    for trial in tuning.together_trials:
+        yield f"A batch of {trial.rows:,}, with all workers at it", seconds(trial.seconds)
     for number, way in enumerate(tuning.workers_trials):
         label = (
             f"{way.workers:,} worker{'s' * (way.workers > 1)}, {way.kernel_threads:,} thread{'s' * (way.kernel_threads > 1)}"
