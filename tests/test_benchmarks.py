@@ -208,7 +208,7 @@ def test_at_full_size_row_groups_are_as_large_as_they_should_be(shape: workload.
     """A shape that is about its row groups, or its files, has enough rows for them."""
     rows = ROWS_BY_DEFAULT // shape.rows_divisor
     assert rows // shape.files >= 1
-    assert shape.files > 1 or shape.group_rows <= rows // 4
+    assert shape.files > 1 or shape.group_rows <= rows // shape.least_groups
 
 
 def test_one_figure_can_be_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
