@@ -84,9 +84,7 @@ class Inference:
         return None
 
     def _submit(self, ahead: _Ahead, first: int, last: int) -> _Submitted:
-        started = perf_counter()
-        prepared, shared_seconds = ahead.prepared(first, last)
-        seconds = shared_seconds + perf_counter() - started
+        prepared, seconds = ahead.prepared(first, last)
         pending = self._model.submit(prepared.inputs) if prepared.valid else None
         return _Submitted(first, last, prepared, seconds, pending)
 
@@ -125,10 +123,9 @@ class _Ahead:
             OutOfMemoryError: there is not enough memory for the inputs.
 
         """
-        started = perf_counter()
         if not self._stretch.first <= first < last <= self._stretch.last:
             self._stretch = self._prepared(first, min(first + self._inputs.together(last - first), self._last))
-            started = perf_counter()
+        started = perf_counter()
         found = self._stretch.batch(first, last)
         return found, self._stretch.seconds_of(last - first) + perf_counter() - started
 

@@ -23,6 +23,7 @@ from pipelines.engines import Function
 from pipelines.engines.local import LocalEngine
 from pipelines.errors import DataError, ModelError, OutOfMemoryError, UnreadableError
 from pipelines.finding import find_files
+from pipelines.inputs import Prepared
 from pipelines.planning import Part, plan
 from pipelines.report import PartReport, Reason, Stage
 from pipelines.scoring import Scorer, _fingerprint
@@ -526,6 +527,32 @@ def test_warming_up_finds_what_fits(folder: Path, tmp_path: Path) -> None:
     assert (len(asked.warnings), auto.warnings) == (1, ())
     assert [report.batches_out_of_memory for report in score(asked, tmp_path, 20_000)] == [2]
     assert [report.batches_out_of_memory for report in score(auto, tmp_path, 20_000)] == [0]
+
+
+class SlowInputs:
+    """Any rows, prepared 40 at a time; that takes two seconds by a clock of its own."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def together(self, rows: int) -> int:
+        return 40 // rows * rows
+
+    def prepare(self, first: int, last: int) -> Prepared:
+        self.now += 2.0
+        return Prepared((torch.zeros(last - first, 3),), last - first, None)
+
+
+def test_what_is_prepared_at_once_is_shared_out_and_counted_once(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By rows; whatever the sizes of batches."""
+    inputs = SlowInputs()
+    monkeypatch.setattr("pipelines.inferring.perf_counter", lambda: inputs.now)
+    inference = make(folder, tmp_path)._inference
+    batches = [batch for _, batch in inference.batches(inputs, 0, 100, 10, Cancellation())]
+    assert [batch.prepare_seconds for batch in batches] == [0.5] * 8 + [1.0] * 2  # of 40, 40 and 20 rows
+    assert inference.batch(inputs, 0, 7).prepare_seconds == 2.0
 
 
 def test_rows_held_in_memory_say_that_they_do_not_fit(folder: Path, tmp_path: Path) -> None:
