@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 from time import perf_counter, time
+from typing import TypeVar
 
+from pipelines.batches import Batch
 from pipelines.cancellation import Cancellation
 from pipelines.crew import Span, trial
 from pipelines.engines.local import LocalEngine, local_engine
@@ -33,6 +35,7 @@ _ROUNDS = 3
 _GROWN = 4
 _LONGEST_AGE_SECONDS = 30 * 86_400.0
 
+Choice = TypeVar("Choice")
 Way = tuple[int, int]
 """So many workers, with so many kernel threads each."""
 
@@ -107,12 +110,11 @@ def _together(
     if workers == 1 or len(sizes) < 2:  # noqa: PLR2004  a choice
         return ()
     infer = scorer.held(part)
-    speeds: dict[int, list[float]] = {size: [] for size in sizes}
-    for number in range(_ROUNDS):
-        for size in sizes if number % 2 else reversed(sizes):
-            spans = [Span(infer, row, row + size) for row in range(0, part.rows - size + 1, size)]
-            slot = _SECONDS / (_ROUNDS * len(sizes))
-            speeds[size].append(_speed(spans, way, slot, 0.0, cancellation, warm=bool(number)))
+
+    def speed(size: int, warm: bool) -> float:  # noqa: FBT001  as `_in_turns` calls it
+        return _speed(_spans(infer, part.rows, size), way, _slot(sizes), 0.0, cancellation, warm=warm)
+
+    speeds = _in_turns(sizes, speed)
     return tuple(BatchTrial(size, workers * size / median(found)) for size, found in speeds.items() if median(found))
 
 
@@ -129,17 +131,33 @@ def _workers(
     reading = (perf_counter() - began) / part.rows
     first = (usual.workers, usual.threads_per_worker)
     ways = list(dict.fromkeys([first, *ways]))
-    slot = _SECONDS / (_ROUNDS * len(ways))
+    slot = _slot(ways)
     size = max(1, min(scorer.batch_rows, part.rows, int(slot / each)))
-    spans = [Span(infer, row, row + size) for row in range(0, part.rows - size + 1, size)]
-    speeds: dict[Way, list[float]] = {way: [] for way in ways}
-    for number in range(_ROUNDS):
-        for way in ways if number % 2 else reversed(ways):
-            speeds[way].append(_speed(spans, way, slot, reading, cancellation, warm=bool(number)))
+    spans = _spans(infer, part.rows, size)
+    speeds = _in_turns(ways, lambda way, warm: _speed(spans, way, slot, reading, cancellation, warm=warm))
     surely = [way for way in ways if all(map(_beats, speeds[way], speeds[first]))]
     best = max(surely, key=lambda way: median(speeds[way]), default=first)
     ordered = sorted(ways, key=lambda way: (way != best, -median(speeds[way])))
     return tuple(WorkersTrial(*way, median(speeds[way])) for way in ordered)
+
+
+def _slot(choices: Sequence[object]) -> float:
+    """Seconds for each of the choices in each round."""
+    return _SECONDS / (_ROUNDS * len(choices))
+
+
+def _spans(infer: Callable[[int, int], Batch], rows: int, size: int) -> list[Span]:
+    """Full batches of so many rows."""
+    return [Span(infer, row, row + size) for row in range(0, rows - size + 1, size)]
+
+
+def _in_turns(choices: Sequence[Choice], speed: Callable[[Choice, bool], float]) -> dict[Choice, list[float]]:
+    """The speed of each choice in each round, every second one backwards. `speed` is told whether it was tried before."""
+    speeds: dict[Choice, list[float]] = {choice: [] for choice in choices}
+    for number in range(_ROUNDS):
+        for choice in choices if number % 2 else reversed(choices):
+            speeds[choice].append(speed(choice, bool(number)))
+    return speeds
 
 
 def _beats(speed: float, usual: float) -> bool:
