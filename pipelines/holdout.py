@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from pipelines import quality, slices
 from pipelines.errors import DataError, ModelError
-from pipelines.labels import UNLABELLED, Labels, listed
+from pipelines.labels import UNLABELLED, Labels, are_below, listed
 from pipelines.quality import ClassCounts, Counts, Task
 from pipelines.report import HoldoutReport, SliceReport
 from pipelines.settings import ClassName, HoldoutSettings
@@ -169,8 +169,7 @@ class HoldoutCounter:
     def _check_predicted(self, predicted: npt.NDArray[np.int64], rows: int) -> None:
         if predicted.shape != (rows,):
             raise ModelError(f"predictions of shape {predicted.shape} for {rows:,} rows")
-        # A negative number, read as one without a sign, is larger than any.
-        if rows and predicted.view(np.uint64).max() >= self._size:
+        if not are_below(predicted, self._size):
             raise ModelError(f"a prediction outside the model's {self._size} classes")
 
     def _check_columns(self, schema: pa.Schema) -> None:

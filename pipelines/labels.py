@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from pipelines.errors import DataError
@@ -78,7 +79,7 @@ class Labels:
         if len(names) < len(self.classes):
             return None
         values = array.to_numpy()
-        if values.view(f"u{values.itemsize}").max() > max(names):  # a negative number, read as one without a sign, is larger
+        if not are_below(values, max(names) + 1):
             return None
         if names == list(range(len(names))):
             same: Counts = values.astype(np.int64, copy=False)
@@ -91,6 +92,12 @@ class Labels:
     def names(self) -> list[str]:
         """The classes as text, in order; booleans as `true` and `false`."""
         return [_text(name) for name in self.classes]
+
+
+def are_below(values: npt.NDArray[np.integer], size: int) -> bool:
+    """Whether integers, of any type, are all from 0 up to, and without, `size`, in one pass; so it is of none."""
+    # A negative number, read as one without a sign, is larger than any.
+    return not values.size or int(values.view(f"u{values.itemsize}").max()) < size
 
 
 def listed(names: Sequence[object]) -> str:
