@@ -28,6 +28,7 @@ from pipelines.planning import Part
 from pipelines.predictions import Predictions, class_names, decode
 from pipelines.report import BatchTrial, ModelReport, PartReport, Reason
 from pipelines.settings import BatchSettings, ClassName, InputSettings, ModelSettings, OutputSettings
+from pipelines.warming import Walk
 
 _DEFAULT_BATCH_ROWS = 1024
 _WARM_UP_BATCHES = 4
@@ -171,28 +172,19 @@ class Scorer:
         """
         table = self._reader.read(part, self._columns).slice(0, max(_WARM_UP_BATCHES * max(tuning.SIZES), self.batch_rows))
         inputs = self._features.inputs(table)
-        began = 0
-
-        def infer(count: int) -> Batch:
-            """The next rows, as a run has them: none is in a cache for having been there just now."""
-            nonlocal began
-            cancellation.check()
-            first, count = began, min(count, len(table))
-            if first + count > len(table):
-                first = 0
-            began = first + count
-            return self._infer(inputs, first, began)
-
+        infer = self._walk(inputs, len(table), cancellation).infer
         asked = self._batch.rows
         if asked == "auto" and batch_rows is not None:
             self.batch_rows = batch_rows
         with tuning.kernel_threads(kernel_threads):
-            if not infer(self.batch_rows).valid:
+            cold = infer(self.batch_rows)
+            if not cold.valid:
                 tried = min(self.batch_rows, len(table))
                 raise DataError(f"{part.source}: none of its first {tried} rows is valid; check the feature columns")
             warm = infer(self.batch_rows)
             self.warm = True
-            trial = BatchTrial(min(self.batch_rows, len(table)), warm.prepare_seconds + warm.latency_seconds)
+            timed = warm if warm.valid else cold
+            trial = BatchTrial(min(self.batch_rows, len(table)), timed.prepare_seconds + timed.latency_seconds)
             if asked != "auto" or batch_rows is not None:
                 return (trial,)
             budget = tuning.budget_seconds(part.rows if rows is None else rows, trial.seconds / trial.rows)
@@ -216,12 +208,9 @@ class Scorer:
         rows = min(self.batch_rows, part.rows)
         inputs = self._features.inputs(self._reader.read(part, self._columns).slice(0, rows))
 
-        def infer() -> None:
-            cancellation.check()
-            self._infer(inputs, 0, rows)
-
+        walk = self._walk(inputs, rows, cancellation)
         with tuning.kernel_threads(kernel_threads):
-            self._model.compile_if_faster(infer)
+            self._model.compile_if_faster(lambda: walk.infer(rows))
 
     def held(self, part: Part) -> Callable[[int, int], Batch]:
         """The part's rows in memory, to be inferred again and again: nothing of it is counted, kept or written.
@@ -311,16 +300,8 @@ class Scorer:
         batches.decode()
         return table.select(list(extra_columns)), batches
 
-    def _infer(self, inputs: PartInputs, first: int, last: int) -> Batch:
-        """The rows as one batch, for its seconds; where they don't fit into memory, as the batches that a run would make."""
-        batches = [batch for _, batch in self._inference.batches(inputs, first, last, last - first, Cancellation())]
-        if self._batch.rows == "auto":
-            self._inference.fitting.forgive()  # nobody asked for so many: they were tried out
-        if len(batches) == 1:
-            return batches[0]
-        outputs = [batch.outputs for batch in batches if batch.outputs is not None]
-        seconds = [(batch.prepare_seconds, batch.latency_seconds) for batch in batches]
-        return Batch(None, torch.cat(outputs) if outputs else None, *map(sum, zip(*seconds, strict=True)))
+    def _walk(self, inputs: PartInputs, rows: int, cancellation: Cancellation) -> Walk:
+        return Walk(self._inference, inputs, rows, cancellation, forgiving=self._batch.rows == "auto")
 
     def _decoded(self, outputs: torch.Tensor) -> Predictions:
         return decode(outputs, self._settings, probabilities="probabilities" in self._output.columns)
