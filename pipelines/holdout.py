@@ -11,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipelines import quality, slices
+from pipelines import quality, slice_counts, slices
 from pipelines.errors import DataError, ModelError
-from pipelines.labels import UNLABELLED, Labels, are_below, listed
+from pipelines.labels import UNLABELLED, Labels, listed
 from pipelines.quality import ClassCounts, Counts, Task
 from pipelines.report import HoldoutReport, SliceReport
 from pipelines.settings import ClassName, HoldoutSettings
-from pipelines.slices import SliceCounts
+from pipelines.slice_counts import SliceCounts
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,9 +40,12 @@ class HoldoutCounts:
         return cls(np.zeros(0, np.int64), np.zeros(0, np.int64), (), 0)
 
     def __add__(self, other: HoldoutCounts) -> HoldoutCounts:
-        cells, positions = np.unique(np.concatenate([self.cells, other.cells]), return_inverse=True)
-        rows = np.zeros(len(cells), np.int64)
-        np.add.at(rows, positions, np.concatenate([self.rows, other.rows]))
+        if np.array_equal(self.cells, other.cells):  # as of most parts
+            cells, rows = self.cells, self.rows + other.rows
+        else:
+            cells, positions = np.unique(np.concatenate([self.cells, other.cells]), return_inverse=True)
+            rows = np.zeros(len(cells), np.int64)
+            np.add.at(rows, positions, np.concatenate([self.rows, other.rows]))
         summed = tuple(mine + theirs for mine, theirs in zip(self.slices, other.slices, strict=False))
         return HoldoutCounts(cells, rows, summed or self.slices or other.slices, self.unlabelled + other.unlabelled)
 
@@ -58,7 +61,7 @@ class HoldoutCounter:
         self._size = len(classes)
         self._task: Task = task
         self._dimensions = slices.dimensions(settings)
-        self._tracked = slices.tracked_slices(settings.max_slices, len(classes))
+        self._tracked = slice_counts.tracked_slices(settings.max_slices, len(classes))
         self._labels = Labels(settings.label, classes)
 
     def columns(self) -> tuple[str, ...]:
@@ -86,7 +89,8 @@ class HoldoutCounter:
         when `predicted` doesn't fit the table or the classes.
         """
         self._check_columns(table.schema)
-        self._check_predicted(predicted, table.num_rows)
+        if predicted.shape != (table.num_rows,):
+            raise ModelError(f"predictions of shape {predicted.shape} for {table.num_rows:,} rows")
         labels = slices.plain(table.column(self._settings.label))
         true, unlabelled = self._labels.indexes(labels), 0
         if labels.null_count:
@@ -94,7 +98,7 @@ class HoldoutCounter:
             unlabelled = len(true) - int(labelled.sum())
             table, true, predicted = table.filter(pa.array(labelled)), true[labelled], predicted[labelled]
         coded = [dimension.code(table) for dimension in self._dimensions]
-        confusions = [slices.confusions(one, true, predicted, classes=self._size) for one in coded]
+        confusions = slice_counts.confusions(coded, true, predicted, classes=self._size)
         counted = tuple(
             SliceCounts.tally(one, true, predicted, classes=self._size, limit=self._tracked)
             if matrices is None
@@ -149,11 +153,11 @@ class HoldoutCounter:
     def _within_budget(self, counted: tuple[SliceCounts, ...]) -> list[SliceCounts]:
         """Keep the holdout's `max_slices` largest slices; fold the others."""
         names = (dimension.name for dimension in self._dimensions)
-        kept = slices.within_budget(list(zip(names, counted, strict=False)), self._settings.max_slices)
+        kept = slice_counts.within_budget(list(zip(names, counted, strict=False)), self._settings.max_slices)
         return [counts.largest(size) for counts, size in zip(counted, kept, strict=True)]
 
     def _slice_reports(self, dimension: str, counts: SliceCounts) -> list[SliceReport]:
-        order = slices.largest_first(counts.values, counts.examples[:-1].sum(axis=1))
+        order = slice_counts.largest_first(counts.values, counts.examples[:-1].sum(axis=1))
         values = counts.values.take(pa.array(order)).to_pylist()
         if counts.examples[-1].any():
             order, values = np.append(order, len(order)), [*values, slices.OTHER]
@@ -165,12 +169,6 @@ class HoldoutCounter:
             correct=counts.correct[order],
             min_examples=self._settings.min_examples,
         )
-
-    def _check_predicted(self, predicted: npt.NDArray[np.int64], rows: int) -> None:
-        if predicted.shape != (rows,):
-            raise ModelError(f"predictions of shape {predicted.shape} for {rows:,} rows")
-        if not are_below(predicted, self._size):
-            raise ModelError(f"a prediction outside the model's {self._size} classes")
 
     def _check_columns(self, schema: pa.Schema) -> None:
         for column in self.columns():

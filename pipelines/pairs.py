@@ -8,12 +8,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipelines import slices
+from pipelines import slice_counts, slices
 from pipelines.holdout import HoldoutCounter
 from pipelines.labels import UNLABELLED, Labels
 from pipelines.quality import Counts, Task
 from pipelines.settings import ClassName, HoldoutSettings
-from pipelines.slices import Coded, SliceCounts
+from pipelines.slice_counts import SliceCounts
+from pipelines.slices import Coded
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,7 +88,7 @@ class PairCounter:
         self._size = len(classes)
         self._labels = Labels(settings.label, classes)
         self._dimensions = slices.dimensions(settings)
-        self._tracked = slices.tracked_slices(settings.max_slices, len(classes))
+        self._tracked = slice_counts.tracked_slices(settings.max_slices, len(classes))
 
     def count(self, table: pa.Table, champion: npt.NDArray[np.int64], candidate: npt.NDArray[np.int64]) -> PairCounts:
         """Count the rows of `table` (which has `columns()`) and what the models said of each: class indexes, `[rows]`.
@@ -116,7 +117,7 @@ class PairCounter:
         whole, *counted = counts
         names = [dimension.name for dimension in self._dimensions]
         sizes = [(name, one.champion) for name, one in zip(names, counted, strict=True)]
-        kept = slices.within_budget(sizes, self._settings.max_slices)
+        kept = slice_counts.within_budget(sizes, self._settings.max_slices)
         found = [
             pair
             for name, one, size in zip(names, counted, kept, strict=True)

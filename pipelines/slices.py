@@ -1,4 +1,4 @@
-r"""Slices of a holdout: which slice a row is in, and what was counted in each slice.
+r"""Slices of a holdout: which slice a row is in. `slice_counts` says what was counted in each.
 
 A slice is one value of one dimension. A dimension is a column, a numeric column cut into bins, or a cross of
 these; its name is its columns' names joined by `,`. A slice's value is text:
@@ -15,12 +15,11 @@ drawn. So that two slices never share a value, data's own text is escaped: `\` i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, reduce
 from hashlib import sha256
 from itertools import pairwise
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -38,9 +37,6 @@ EMPTY = '""'
 
 _LONGEST, _DIGITS, _CUT = 200, 16, "\\…"
 _KEPT = _LONGEST - _DIGITS - len(_CUT)
-_TRACKED_BUDGETS = 64
-_TRACKED_CELLS = 2**20
-_CACHED_ROWS = 32_768
 _REMEMBERED_BYTES = 2**17
 _FEW_CELLS = 4096
 """So many are counted all, however few rows there are."""
@@ -119,24 +115,32 @@ def _code_values(column: pa.ChunkedArray, *, crossed: bool) -> Coded:
 
 def _code_dictionary(column: pa.ChunkedArray, *, crossed: bool) -> Coded:
     """Text that was coded when it was read. A dictionary may have null, values twice, and some that no row has."""
-    dictionaries = [chunk.dictionary.cast(pa.large_string()) for chunk in column.chunks]
-    entries = pa.concat_arrays([*dictionaries, pa.nulls(1 if column.null_count else 0, pa.large_string())])
-    starts = np.cumsum([0, *map(len, dictionaries)])
-    pieces = [_places(chunk.indices, start, len(entries) - 1) for chunk, start in zip(column.chunks, starts, strict=False)]
-    codes = pieces[0] if len(pieces) == 1 else np.concatenate([np.zeros(0, np.int64), *pieces])
+    if column.num_chunks == 1 and not column.null_count:  # as of most parts
+        entries, codes = column.chunk(0).dictionary, column.chunk(0).indices.to_numpy()
+    else:
+        entries, codes = _joined(column)
     few = entries.nbytes <= _REMEMBERED_BYTES
     distinct = (_remembered if few else _distinct)(_Entries(entries), crossed=crossed)
     return Coded(codes if distinct.places is None else distinct.places[codes], distinct.values)
 
 
+def _joined(column: pa.ChunkedArray) -> tuple[pa.LargeStringArray, npt.NDArray[np.integer]]:
+    """The dictionaries of all chunks, one after the other, with null last where there is any; and the rows' places in that."""
+    dictionaries = [chunk.dictionary.cast(pa.large_string()) for chunk in column.chunks]
+    entries = pa.concat_arrays([*dictionaries, pa.nulls(1 if column.null_count else 0, pa.large_string())])
+    starts = np.cumsum([0, *map(len, dictionaries)])
+    pieces = [_places(chunk.indices, start, len(entries) - 1) for chunk, start in zip(column.chunks, starts, strict=False)]
+    return entries, np.concatenate([np.zeros(0, np.int64), *pieces])
+
+
 class _Entries:
     """Texts as a key: by what they say."""
 
-    def __init__(self, texts: pa.LargeStringArray) -> None:
+    def __init__(self, texts: pa.Array) -> None:
         self.texts = texts
 
     def __hash__(self) -> int:
-        return hash(bytes(self.texts.buffers()[2] or b""))
+        return hash(bytes(self.texts.buffers()[-1] or b""))  # their letters, whatever their type; texts need not be one
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Entries) and bool(self.texts.equals(other.texts))
@@ -150,7 +154,7 @@ class _Distinct(NamedTuple):
 
 
 def _distinct(entries: _Entries, *, crossed: bool) -> _Distinct:
-    encoded = entries.texts.dictionary_encode(null_encoding="encode")
+    encoded = entries.texts.cast(pa.large_string()).dictionary_encode(null_encoding="encode")
     places = encoded.indices.to_numpy() if len(encoded.dictionary) < len(entries.texts) else None
     return _Distinct(_shown(encoded.dictionary, crossed=crossed), places)
 
@@ -161,8 +165,6 @@ _remembered = lru_cache(maxsize=64)(_distinct)
 
 def _places(indices: pa.Array, start: int, null: int) -> npt.NDArray[np.integer]:
     """Indices of a dictionary whose entries begin at `start`, and where null is."""
-    if not start and not indices.null_count:
-        return indices.to_numpy()  # type: ignore[no-any-return]  # pyarrow is untyped
     codes: npt.NDArray[np.int64] = indices.fill_null(0).to_numpy().astype(np.int64) + start
     if indices.null_count:
         codes[indices.is_null().to_numpy(zero_copy_only=False)] = null
@@ -248,127 +250,3 @@ def _renumbered(numbers: Counts, size: int) -> tuple[Counts, Counts]:
 
 def _text(text: str) -> Any:
     return pa.scalar(text, pa.large_string())
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class SliceCounts:
-    """What was counted in each slice of one dimension. Adds in any order and grouping.
-
-    `examples` and `correct` are int64 `[len(values) + 1, C]`: rows by slice and true class, and those predicted
-    right; the last row is of what was folded, `folded` its number of values. At most `limit` values are tracked,
-    many times the budget; where a dimension has more, those with the fewest examples are folded. Totals stay
-    exact then. Which slices are kept depends a little on the order of the parts, a slice that grew large late
-    may lack the rows that it had when it was folded, and one that was folded twice is counted twice in `folded`.
-    """
-
-    values: pa.LargeStringArray
-    examples: Counts
-    correct: Counts
-    limit: int
-    folded: int = 0
-
-    @classmethod
-    def tally(cls, coded: Coded, true: Counts, predicted: Counts, *, classes: int, limit: int) -> Self:
-        """Count rows by slice and class. `true` and `predicted` are class indexes, int64 `[n]`."""
-        values, codes, folded = coded.values, coded.codes.astype(np.int64, copy=False), 0
-        if len(values) > limit:  # so many cells are not made for what is folded anyway
-            rows = np.bincount(codes, minlength=len(values))
-            keep = largest_first(values, rows)[:limit]
-            positions = np.full(len(values), limit)
-            positions[keep] = np.arange(limit)
-            folded = int(np.count_nonzero(rows)) - int(np.count_nonzero(rows[keep]))
-            values, codes = values.take(pa.array(keep)), positions[codes]
-        cells = 2 * (codes * classes + true) + (true == predicted)
-        counted = np.bincount(cells, minlength=2 * (len(values) + 1) * classes).reshape(-1, classes, 2)
-        return cls._of_those_that_occur(values, counted.sum(axis=2), counted[:, :, 1], limit, folded)
-
-    @classmethod
-    def of_confusions(cls, values: pa.LargeStringArray, confusions: Counts, *, limit: int) -> Self:
-        """What `tally` counts, from the confusion matrix of each value: int64 `[len(values), C, C]`, true × predicted."""
-        nothing = np.zeros((1, confusions.shape[1]), np.int64)
-        examples = np.vstack([confusions.sum(axis=2), nothing])
-        correct = np.vstack([confusions.diagonal(axis1=1, axis2=2), nothing])
-        return cls._of_those_that_occur(values, examples, correct, limit, 0).largest(limit)
-
-    @classmethod
-    def _of_those_that_occur(
-        cls, values: pa.LargeStringArray, examples: Counts, correct: Counts, limit: int, folded: int
-    ) -> Self:
-        occurs: npt.NDArray[np.bool_] = examples.sum(axis=1) > 0
-        if not occurs[:-1].all():
-            values = values.filter(pa.array(occurs[:-1]))
-            occurs[-1] = True  # there is always one for the others
-            examples, correct = examples[occurs], correct[occurs]
-        return cls(values, examples, np.ascontiguousarray(correct), limit, folded)
-
-    def __add__(self, other: SliceCounts) -> SliceCounts:
-        folded = self.folded + other.folded
-        if self.values.equals(other.values):  # as of most parts
-            return SliceCounts(self.values, self.examples + other.examples, self.correct + other.correct, self.limit, folded)
-        merged = pa.concat_arrays([self.values, other.values]).dictionary_encode()
-        mine, theirs = np.split(merged.indices.to_numpy(), [len(self.values)])
-        last = len(merged.dictionary)
-        shape = (last + 1, self.examples.shape[1])
-        examples, correct = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
-        for counts, positions in ((self, mine), (other, theirs)):
-            rows = np.append(positions, last)
-            examples[rows] += counts.examples
-            correct[rows] += counts.correct
-        return SliceCounts(merged.dictionary, examples, correct, self.limit, folded).largest(self.limit)
-
-    def largest(self, limit: int) -> Self:
-        """The same counts with at most `limit` values: the smallest are folded, ties by value."""
-        if len(self.values) <= limit:
-            return self
-        order = largest_first(self.values, self.examples[:-1].sum(axis=1))
-        keep, fold = order[:limit], np.append(order[limit:], len(order))
-        examples, correct = (np.vstack([array[keep], array[fold].sum(axis=0)]) for array in (self.examples, self.correct))
-        return type(self)(self.values.take(pa.array(keep)), examples, correct, self.limit, self.folded + len(fold) - 1)
-
-
-def confusions(coded: Coded, true: Counts, predicted: Counts, *, classes: int) -> Counts | None:
-    """The confusion matrix of each value, int64 `[len(values), C, C]`, true × predicted; None where that is too many cells.
-
-    `true` and `predicted` are class indexes, int64 `[n]`. It says all that is asked of the rows later, and is counted in one
-    pass, so many rows at a time as stay in the cache.
-    """
-    size = len(coded.values) * classes**2
-    if not countable(size, len(true)):
-        return None
-    found = np.zeros(size, np.int64)
-    at_once = max(_CACHED_ROWS, size)  # each time costs as much as a look at all cells
-    for first in range(0, len(true), at_once):
-        rows = slice(first, first + at_once)
-        cells = coded.codes[rows].astype(np.int64)
-        cells *= classes
-        cells += true[rows]
-        cells *= classes
-        cells += predicted[rows]
-        found += np.bincount(cells, minlength=size)
-    return found.reshape(-1, classes, classes)
-
-
-def within_budget(counted: Sequence[tuple[str, SliceCounts]], budget: int) -> list[int]:
-    """How many values of each dimension (name, counts) are among the `budget` largest of all, ties by name and value."""
-    sizes = [
-        (-rows, name, value, position)
-        for position, (name, counts) in enumerate(counted)
-        for rows, value in zip(counts.examples[:-1].sum(axis=1).tolist(), counts.values.to_pylist(), strict=True)
-    ]
-    largest = [position for *_, position in sorted(sizes)[:budget]]
-    return [largest.count(position) for position in range(len(counted))]
-
-
-def largest_first(values: pa.LargeStringArray, rows: Counts) -> npt.NDArray[np.int64]:
-    """Positions of the slices by falling number of rows, ties by value."""
-    table = pa.table({"rows": rows, "value": values})
-    order = pc.sort_indices(table, sort_keys=[("rows", "descending"), ("value", "ascending")])
-    return np.asarray(order).astype(np.int64)
-
-
-def tracked_slices(max_slices: int, classes: int) -> int:
-    """How many values of one dimension are tracked while streaming.
-
-    64 times the budget, fewer with many classes (about a million cells, 8 MiB), never less than twice the budget.
-    """
-    return max(2 * max_slices, min(_TRACKED_BUDGETS * max_slices, _TRACKED_CELLS // classes))

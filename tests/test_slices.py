@@ -1,4 +1,4 @@
-"""Slices: which slice a row is in, how it is called, and counts that add."""
+"""Slices: which slice a row is in, and how it is called."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from pipelines.errors import DataError
 from pipelines.settings import HoldoutSettings
-from pipelines.slices import Coded, SliceCounts, SliceDimension, dimensions, tracked_slices
+from pipelines.slices import Coded, SliceDimension, dimensions
 
 
 def settings(*slices: Any) -> HoldoutSettings:
@@ -205,95 +205,35 @@ def test_a_cross_of_many_wide_columns_does_not_overflow() -> None:
     assert len(set(values(list("abcde"), **columns))) == rows
 
 
-def tallied(texts: list[str], hits: list[bool], limit: int = 1_000) -> SliceCounts:
-    coded = dimension("column").code(pa.table({"column": pa.array(texts, pa.string())}))
-    true = np.array([len(text) % 2 for text in texts], np.int64)
-    return SliceCounts.tally(coded, true, np.where(hits, true, 1 - true), classes=2, limit=limit)
-
-
-def shown(counts: SliceCounts) -> dict[str, tuple[list[int], list[int]]]:
-    names = [*counts.values.to_pylist(), "__other__"]
-    return {name: (e, c) for name, e, c in zip(names, counts.examples.tolist(), counts.correct.tolist(), strict=True)}
-
-
-def test_rows_are_counted_by_slice_and_true_class() -> None:
-    """Examples and correct predictions of each slice, by class; nothing is folded under the limit."""
-    counts = tallied(["a", "bb", "a", "a"], [True, False, True, False])
-    assert shown(counts) == {"a": ([0, 3], [0, 2]), "bb": ([1, 0], [0, 0]), "__other__": ([0, 0], [0, 0])}
-    assert counts.folded == 0
-
-
-@given(
-    rows=st.lists(st.tuples(st.sampled_from(["a", "bb", "c", "dd", "", "null"]), st.booleans()), max_size=40),
-    cut=st.integers(0, 40),
-)
-def test_counts_of_two_halves_add_to_the_counts_of_all(rows: list[tuple[str, bool]], cut: int) -> None:
-    """Wherever the rows are cut, and whichever half comes first."""
-    texts, hits = [text for text, _ in rows], [hit for _, hit in rows]
-    first, second = tallied(texts[:cut], hits[:cut]), tallied(texts[cut:], hits[cut:])
-    assert shown(first + second) == shown(tallied(texts, hits)) == shown(second + first)
-
-
-def test_over_the_limit_the_smallest_are_folded_and_totals_stay() -> None:
-    """The largest are tracked (ties by value); what is folded is counted, and no row is lost."""
-    texts = [*("a" * 3), *("b" * 2), "e", "d", "c"]
-    counts = tallied(texts, [True] * 8, limit=3)
-    assert shown(counts) == {"a": ([0, 3],) * 2, "b": ([0, 2],) * 2, "c": ([0, 1],) * 2, "__other__": ([0, 2],) * 2}
-    assert counts.folded == 2
-
-    more = counts + tallied(["d", "d", "z"], [False] * 3, limit=3)
-    assert shown(more) == {"a": ([0, 3],) * 2, "b": ([0, 2],) * 2, "d": ([0, 2], [0, 0]), "__other__": ([0, 4], [0, 3])}
-    assert more.folded == 4
-
-
-def test_a_million_values_take_bounded_memory() -> None:
-    """Ten parts of 100,000 new values each: never more than the limit is tracked, and every row is counted."""
-    limit = tracked_slices(200, 10)
-    total: SliceCounts | None = None
-    for part in range(10):
-        coded = dimension("user").code(pa.table({"user": np.arange(part * 100_000, (part + 1) * 100_000)}))
-        true = np.arange(100_000) % 10
-        counts = SliceCounts.tally(coded, true, true, classes=10, limit=limit)
-        total = counts if total is None else total + counts
-        assert len(total.values) <= limit
-        assert total.examples.nbytes <= 8 * 10 * (limit + 1)
-    assert total is not None
-    assert total.examples.sum() == total.correct.sum() == 1_000_000
-    assert total.folded == 1_000_000 - limit
-
-
-def test_fewer_slices_are_tracked_with_many_classes() -> None:
-    """64 times the budget, about a million cells at most, and never less than twice the budget."""
-    assert tracked_slices(200, 10) == 12_800
-    assert tracked_slices(200, 1_000) == 1_048
-    assert tracked_slices(1_000, 100_000) == 2_000
-
-
 def test_an_empty_table_has_no_slices() -> None:
-    """No rows, no values, no counts."""
+    """No rows, no values."""
     coded = dimension(["a", {"column": "b", "bins": [1]}]).code(
         pa.table({"a": pa.array([], pa.string()), "b": pa.array([], pa.int8())})
     )
     assert isinstance(coded, Coded)
     assert len(coded.values) == 0
-    nothing = np.zeros(0, np.int64)
-    assert shown(SliceCounts.tally(coded, nothing, nothing, classes=2, limit=5)) == {"__other__": ([0, 0], [0, 0])}
 
 
 TEXT = st.none() | st.sampled_from(["a", "b", "", "null", "a,b", "\\", "ü"])
 
 
-@given(st.lists(TEXT, min_size=1, max_size=6), st.lists(st.lists(st.none() | st.integers(0, 5), max_size=8), max_size=3))
-def test_coded_text_is_sliced_as_plain_text_is(entries: list[str | None], pieces: list[list[int | None]]) -> None:
+@given(
+    st.sampled_from([pa.string(), pa.large_string()]),
+    st.lists(TEXT, min_size=1, max_size=6),
+    st.lists(st.lists(st.none() | st.integers(0, 5), max_size=8), max_size=3),
+)
+def test_coded_text_is_sliced_as_plain_text_is(
+    kind: pa.DataType, entries: list[str | None], pieces: list[list[int | None]]
+) -> None:
     """In one dictionary or several, with null as an entry, values twice, and some that no row has."""
     chunks = [
         pa.DictionaryArray.from_arrays(
             pa.array([None if row is None else row % len(entries) for row in rows], pa.int32()),
-            pa.array(entries[turn % len(entries) :] + entries[: turn % len(entries)], pa.string()),
+            pa.array(entries[turn % len(entries) :] + entries[: turn % len(entries)], kind),
         )
         for turn, rows in enumerate(pieces)
     ]
-    coded = pa.chunked_array(chunks, pa.dictionary(pa.int32(), pa.string()))
-    plain = pa.chunked_array([chunk.cast(pa.string()) for chunk in chunks], pa.string())
+    coded = pa.chunked_array(chunks, pa.dictionary(pa.int32(), kind))
+    plain = pa.chunked_array([chunk.cast(kind) for chunk in chunks], kind)
     assert values("x", x=coded) == values("x", x=plain)
     assert values(["x", "x2"], x=coded, x2=coded) == values(["x", "x2"], x=plain, x2=plain)
