@@ -52,6 +52,12 @@ def _zone(value: str) -> str:
     return value
 
 
+def _name(value: str) -> str:
+    if value in {".", ".."}:  # a browser takes these out of a URL's path, also percent-encoded
+        raise ValueError("can't be a page of the scheduler's; choose a name that isn't only dots")
+    return value
+
+
 def _labels(value: dict[str, str]) -> dict[str, str]:
     for name, text in value.items():
         if not LABEL_NAME.fullmatch(name):
@@ -79,7 +85,7 @@ def _gateway(value: str) -> str:
 class JobSettings(Settings):
     """The job itself."""
 
-    name: Annotated[Text, Field(max_length=_MAX_NAME)] = Field(
+    name: Annotated[Text, Field(max_length=_MAX_NAME), AfterValidator(_name)] = Field(
         description="Names the job everywhere: the ledger, the metrics' `job` label, the commands."
     )
     schedule: Annotated[StrictStr, AfterValidator(_cron)] | None = Field(

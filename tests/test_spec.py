@@ -67,6 +67,7 @@ def test_the_logical_date_is_that_of_the_latest_scheduled_time(tmp_path: Path) -
     ("old", "new", "words"),
     [
         ('version = "v1"', 'versoin = "v1"', ["model.versoin: unknown key", "did you mean 'version'?"]),
+        ('name = "tiny"', 'name = ".."', ["job.name = '..'", "isn't only dots"]),
         ('label = "truth"', 'lable = "truth"', ["holdout[0].lable", "did you mean 'label'?", "holdout[0].label: missing"]),
         ('schedule = "15 2 * * *"', 'schedule = "15 25 * * *"', ["job.schedule = '15 25 * * *'", "bad hour"]),
         ('schedule = "15 2 * * *"', 'timezone = "Mars/Base"', ["job.timezone = 'Mars/Base'", "time zone"]),
