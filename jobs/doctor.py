@@ -93,7 +93,7 @@ def _job(spec: JobSpec) -> Iterator[Finding]:
 def _model(spec: JobSpec) -> str:
     from pipelines.scoring import Scorer  # noqa: PLC0415  brings in torch
 
-    model = Scorer(spec.model, spec.input, spec.output, spec.batch, spec.folder).model
+    model = Scorer(spec, spec.folder).model
     return f"{model.version}: {model.format}, {model.parameters:,} parameters, on {model.device}, sha256 {model.sha256[:12]}"
 
 

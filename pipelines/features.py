@@ -26,11 +26,19 @@ _PANDAS_INDEX = "__index_level_"
 class Features:
     """The feature columns of a job: which they are, and how they become tensors. Safe to share between threads.
 
-    `staging` says where batches are prepared for a device; by itself, for the host.
+    `staging` says where batches are prepared for a device; by itself, for the host. `labels` are what the model is to tell.
     """
 
-    def __init__(self, settings: InputSettings, folder: Path, staging: Callable[[np.dtype[Any]], Staging] = Staging) -> None:
+    def __init__(
+        self,
+        settings: InputSettings,
+        folder: Path,
+        staging: Callable[[np.dtype[Any]], Staging] = Staging,
+        *,
+        labels: frozenset[str] = frozenset(),
+    ) -> None:
         self._settings = settings
+        self._apart = labels | frozenset(settings.id)
         self._collate = entrypoint.load(settings.collate, folder) if settings.collate else None
         self._staging = staging(np.dtype(settings.dtype))
 
@@ -39,7 +47,7 @@ class Features:
 
         A glob stands for its matches in the order of their names, numbers in them compared as numbers (`px_2` before
         `px_10`): the order of the file's columns says nothing, or a drop written in another order would be scored
-        wrongly in silence. Id columns and the index that pandas adds match no glob.
+        wrongly in silence. Id columns, labels and the index that pandas adds match no glob.
 
         Raises:
             DataError: a column is missing, there twice, or of a type that is not a number.
@@ -100,7 +108,7 @@ class Features:
         return self.inputs(cell).prepare(0, 1).reasons is not None
 
     def _expand(self, pattern: str, names: list[str]) -> list[str]:
-        own = (name for name in names if name not in self._settings.id and not name.startswith(_PANDAS_INDEX))
+        own = (name for name in names if name not in self._apart and not name.startswith(_PANDAS_INDEX))
         matches = [name for name in own if fnmatchcase(name, pattern)]
         return sorted(matches, key=_natural)
 
@@ -124,10 +132,10 @@ class Features:
             raise DataError(f"{what}: {width} values a row, but shape = {list(shape)} has {math.prod(shape)}")
 
 
-def _natural(name: str) -> list[tuple[int, str]]:
-    """A sorting key that compares runs of digits as numbers, and everything else as text."""
+def _natural(name: str) -> tuple[list[tuple[int, str]], str]:
+    """A sorting key that compares runs of digits as numbers, and everything else as text; `px_01` and `px_1` as text."""
     pieces = re.split(r"([0-9]+)", name)
-    return [(int(piece), "") if position % 2 else (-1, piece) for position, piece in enumerate(pieces)]
+    return [(int(piece), "") if position % 2 else (-1, piece) for position, piece in enumerate(pieces)], name
 
 
 def _missing(pattern: str, names: list[str]) -> str:

@@ -79,6 +79,7 @@ class Inference:
                     f"lower batch.workers, or use another model.device ({error.__cause__})"
                 ) from error
         # Not in the handler: the error holds the frames of the model's calls, and they what was allocated.
+        ahead.forget()  # the model may have written to its inputs before it failed
         self.fitting.halve(last - first)
         self._model.device.free_memory()
         return None
@@ -114,6 +115,10 @@ class _Ahead:
     def __init__(self, inputs: PartInputs, last: int) -> None:
         self._inputs = inputs
         self._last = last
+        self._stretch = _NOTHING
+
+    def forget(self) -> None:
+        """What is prepared is asked for no more: what comes next is prepared anew."""
         self._stretch = _NOTHING
 
     def prepared(self, first: int, last: int) -> tuple[Prepared, float]:

@@ -75,7 +75,7 @@ class Labels:
         """The same for whole numbers from 0 up that are all classes, by looking them up in a table; None for others."""
         if array.null_count or not pa.types.is_integer(array.type) or not len(array):
             return None
-        names = [name for name in self.classes if isinstance(name, int) and 0 <= name < _LONGEST_TABLE]
+        names = [int(name) for name in self.classes if isinstance(name, int) and 0 <= name < _LONGEST_TABLE]
         if len(names) < len(self.classes):
             return None
         values = array.to_numpy()

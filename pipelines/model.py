@@ -40,7 +40,7 @@ class Model:
         self.device = device
         self._module = module
         self._autocast = autocast
-        self._contiguous = False
+        self._contiguous: bool | None = None  # whether it needs inputs to be; None: not known yet
         self._compiled: Callable[..., Any] | None = None
         self.warning: str | None = None
 
@@ -100,20 +100,28 @@ class Model:
         output = self._call(inputs)
         if not isinstance(output, torch.Tensor):
             raise ModelError(f"the model returned a {type(output).__name__}: it must return one tensor")
-        return output
+        if output.layout != torch.strided:
+            raise ModelError(
+                f"the model returned a tensor of layout {output.layout}: it must return a dense one; use to_dense()"
+            )
+        return output.detach().resolve_neg()  # a view of a parameter, say, still wants gradients
 
     def _call(self, inputs: Inputs) -> Any:
         if self._contiguous:
-            return self._run(_contiguous(inputs))
-        try:
+            return self._run(mapped(torch.Tensor.contiguous, inputs))
+        if self._contiguous is False or all(tensor.is_contiguous() for tensor in tensors(inputs)):
             return self._run(inputs)
+        # Scalar columns come as a transposed view, which `view` refuses in some models; reshape would not. The second try
+        # has inputs of its own, as the first may have written to them.
+        spare = mapped(lambda tensor: tensor.clone(memory_format=torch.contiguous_format), inputs)
+        try:
+            output, needed = self._run(inputs), False
         except RuntimeError as error:
-            # Scalar columns come as a transposed view, which `view` refuses in some models; reshape would not.
-            if ran_out_of_memory(error) or all(tensor.is_contiguous() for tensor in tensors(inputs)):
+            if ran_out_of_memory(error):
                 raise
-            output = self._run(_contiguous(inputs))
-            self._contiguous = True
-            return output
+            output, needed = self._run(spare), True
+        self._contiguous = needed
+        return output
 
     @torch.inference_mode()
     def _run(self, inputs: Inputs) -> Any:
@@ -301,10 +309,6 @@ def _put(module: torch.nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
 
 def _called(model: Callable[..., Any], inputs: Inputs) -> Any:
     return model(**inputs) if isinstance(inputs, dict) else model(*inputs)
-
-
-def _contiguous(inputs: Inputs) -> Inputs:
-    return mapped(torch.Tensor.contiguous, inputs)
 
 
 def _shapes(inputs: Inputs) -> str:

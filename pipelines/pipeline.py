@@ -11,7 +11,7 @@ from pathlib import Path
 from time import monotonic, time
 from typing import Protocol
 
-from pipelines import finding, planning, sink
+from pipelines import finding, planning, sink, tuning
 from pipelines.cancellation import Cancellation
 from pipelines.errors import DataError, ModelError
 from pipelines.judging import Judge
@@ -253,7 +253,7 @@ class Pipeline:
         )
         key = asked.key(at.scorer)
         known = self._journal.tuning(key) if asked.settings.open else None
-        for part in parts:
+        for part in tuning.to_measure_on(parts):
             try:
                 found = at.settle(part, asked, known)
             except DataError:

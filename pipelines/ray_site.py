@@ -39,8 +39,7 @@ class RaySite:
 
     def __init__(self, settings: PipelineSettings, folder: Path, *, cancellation: Cancellation) -> None:
         # This machine need not have the workers' device: its own model decides nothing but what the model is.
-        model = settings.model.model_copy(update={"device": "cpu"})
-        self.scorer = Scorer(model, settings.input, settings.output, settings.batch, folder)
+        self.scorer = Scorer(settings.with_model(device="cpu"), folder)
         self.condition = condition(self.scorer)
         self.workers: int | None = None
         engine = settings.engine

@@ -204,8 +204,7 @@ class Rehearsal:
 
     @_without_exit()
     def _load(self, device: str) -> Scorer:
-        model = self._settings.model.model_copy(update={"device": device})
-        return Scorer(model, self._settings.input, self._settings.output, self._settings.batch, self._folder)
+        return Scorer(self._settings.with_model(device=device), self._folder)
 
     @_without_exit()
     def _settled(self, asked: BatchSettings) -> TuningReport:

@@ -14,7 +14,7 @@ from pipelines.errors import EngineError, ModelError, UnreadableError
 from pipelines.planning import Part
 from pipelines.report import ModelReport, TuningReport
 from pipelines.scoring import Scorer
-from pipelines.settings import BatchSettings, InputSettings, ModelSettings, OutputSettings, PipelineSettings
+from pipelines.settings import PipelineSettings
 from pipelines.settling import Question, settle
 
 Result = TypeVar("Result")
@@ -25,10 +25,7 @@ Item = TypeVar("Item")
 class Recipe:
     """What a process needs to have the same scorer. `fingerprint` is what that must be."""
 
-    model: ModelSettings
-    input: InputSettings
-    output: OutputSettings
-    batch: BatchSettings
+    settings: PipelineSettings
     folder: Path
     files: tuple[PythonFile, ...]
     fingerprint: str
@@ -98,7 +95,9 @@ def recipe(scorer: Scorer, settings: PipelineSettings, folder: Path) -> Recipe:
     """The recipe for the run's scorer. Raises `SpecError` when the entrypoints' files can't be sent."""
     references = (settings.model.factory, settings.input.collate)
     files = collected(references, folder)
-    return Recipe(settings.model, settings.input, settings.output, settings.batch, folder, files, scorer.fingerprint)
+    # No more of a job than that: it is sent to other machines.
+    mine = PipelineSettings.model_construct(**{name: getattr(settings, name) for name in PipelineSettings.model_fields})
+    return Recipe(mine, folder, files, scorer.fingerprint)
 
 
 def condition(scorer: Scorer, _item: object = None, _cancellation: Cancellation | None = None) -> Condition:
@@ -111,7 +110,7 @@ class _Replica:
 
     def __init__(self, recipe: Recipe) -> None:
         folder = placed(recipe.files, recipe.folder)
-        self._scorer = Scorer(recipe.model, recipe.input, recipe.output, recipe.batch, folder)
+        self._scorer = Scorer(recipe.settings, folder)
         if self._scorer.fingerprint != recipe.fingerprint:
             raise ModelError(
                 "the model file is another one than when the run began; run again, and all is scored with that one"

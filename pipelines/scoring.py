@@ -27,12 +27,10 @@ from pipelines.objects import place
 from pipelines.planning import Part
 from pipelines.predictions import Predictions, class_names, decode
 from pipelines.report import BatchTrial, ModelReport, PartReport, Reason
-from pipelines.settings import BatchSettings, ClassName, InputSettings, ModelSettings, OutputSettings
+from pipelines.settings import ClassName, PipelineSettings
 from pipelines.warming import Walk
 
 _DEFAULT_BATCH_ROWS = 1024
-_WARM_UP_BATCHES = 4
-"""So many of the largest size are at hand to be tried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,27 +61,21 @@ class Scorer:
 
     """
 
-    def __init__(
-        self,
-        model_settings: ModelSettings,
-        input_settings: InputSettings,
-        output_settings: OutputSettings,
-        batch_settings: BatchSettings,
-        folder: Path,
-    ) -> None:
-        self._settings = model_settings
-        self._input = input_settings
-        self._output = output_settings
-        self._batch = batch_settings
+    def __init__(self, settings: PipelineSettings, folder: Path) -> None:
+        self._settings = settings.model
+        self._input = settings.input
+        self._output = settings.output
+        self._batch = settings.batch
         self._reader = reading.Reader()
-        self._model = model.load(model_settings, folder)
-        self._features = Features(input_settings, folder, self._model.device.staging)
+        self._model = model.load(settings.model, folder)
+        labels = frozenset(holdout.label for holdout in settings.holdout)
+        self._features = Features(settings.input, folder, self._model.device.staging, labels=labels)
         self._columns: tuple[str, ...] = ()
-        self._float = np.float64 if input_settings.dtype == "float64" else np.float32
-        self._batch_rows: int = _DEFAULT_BATCH_ROWS if batch_settings.rows == "auto" else batch_settings.rows
-        self._inference = Inference(self._model, model_settings)
+        self._float = np.float64 if settings.input.dtype == "float64" else np.float32
+        self._batch_rows: int = _DEFAULT_BATCH_ROWS if settings.batch.rows == "auto" else settings.batch.rows
+        self._inference = Inference(self._model, settings.model)
         self.warm = False
-        self.fingerprint = _fingerprint(self._model.fingerprint, model_settings, input_settings, output_settings)
+        self.fingerprint = _fingerprint(self._model.fingerprint, settings)
 
     @property
     def model(self) -> ModelReport:
@@ -170,7 +162,7 @@ class Scorer:
             Cancelled: between two batches.
 
         """
-        table = self._reader.read(part, self._columns).slice(0, max(_WARM_UP_BATCHES * max(tuning.SIZES), self.batch_rows))
+        table = self._reader.read(part, self._columns).slice(0, max(tuning.ENOUGH_ROWS, self.batch_rows))
         inputs = self._features.inputs(table)
         infer = self._walk(inputs, len(table), cancellation).infer
         asked = self._batch.rows
@@ -193,7 +185,7 @@ class Scorer:
                 available=len(table),
                 budget_seconds=budget,
                 limit_seconds=limit_seconds,
-            )
+            ) or (trial,)
             self.batch_rows = tuning.fastest(trials, limit_seconds)
             infer(self.batch_rows)
             return trials
@@ -267,7 +259,7 @@ class Scorer:
     ) -> ScoredPart:
         """What `score` would write, by the very same way, with `extra_columns` in place of the id columns.
 
-        Text of the `repeating` ones comes as dictionaries (see `Reader.read`).
+        Text of the `repeating` ones comes as dictionaries (see `Reader.read`), unless the model reads it too.
 
         Raises:
             DataError: the part can't be read, or a row is invalid and `invalid_rows` is `fail`.
@@ -287,7 +279,8 @@ class Scorer:
         """Read, prepare and infer: the extra columns of all rows, and what became of each row."""
         cancellation.check()
         started = perf_counter()
-        table = self._reader.read(part, list(dict.fromkeys([*self._columns, *extra_columns])), repeating=repeating)
+        coded = [name for name in repeating if name not in self._columns]
+        table = self._reader.read(part, list(dict.fromkeys([*self._columns, *extra_columns])), repeating=coded)
         read = perf_counter()
         inputs = self._features.inputs(table.select(list(self._columns)))
         batches = Batches(
@@ -360,16 +353,14 @@ def _located(part: Part, error: Exception) -> str:
     return f"{part.source}, row groups {part.first_group} to {part.last_group}: {error}"
 
 
-def _fingerprint(
-    model_sha256: str, model_settings: ModelSettings, input_settings: InputSettings, output_settings: OutputSettings
-) -> str:
-    model = model_settings.model_dump(include={"factory", "version", "task", "output", "classes", "decision_threshold"})
-    if model_settings.precision != "float32":
-        model["precision"] = model_settings.precision  # left out otherwise: what was scored before there was a choice stands
+def _fingerprint(model_sha256: str, settings: PipelineSettings) -> str:
+    model = settings.model.model_dump(include={"factory", "version", "task", "output", "classes", "decision_threshold"})
+    if settings.model.precision != "float32":
+        model["precision"] = settings.model.precision  # left out otherwise: what was scored before there was a choice stands
     decisive = {
         "sha256": model_sha256,
         "model": model,
-        "input": input_settings.model_dump(include={"features", "shape", "dtype", "collate", "id"}),
-        "output": output_settings.model_dump(include={"columns"}),
+        "input": settings.input.model_dump(include={"features", "shape", "dtype", "collate", "id"}),
+        "output": settings.output.model_dump(include={"columns"}),
     }
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()

@@ -157,8 +157,8 @@ class InputSettings(Settings):
     features: tuple[Text, ...] = Field(
         min_length=1,
         description="Feature columns in the model's order; a glob (`px_*`) stands for all matching columns, sorted by "
-        "name with numbers as numbers (`px_2` before `px_10`), whatever the file's order. With `shape`: one "
-        "fixed-size-list column.",
+        "name with numbers as numbers (`px_2` before `px_10`), whatever the file's order; `id` columns and holdouts' "
+        "labels match none. With `shape`: one fixed-size-list column.",
     )
     shape: tuple[Annotated[int, Field(gt=0)], ...] | None = Field(
         None, description="Shape of one row when `features` is one fixed-size-list column, e.g. `[1, 8, 8]`."
@@ -316,6 +316,10 @@ class PipelineSettings(Settings):
     batch: BatchSettings = Field(default_factory=BatchSettings)
     engine: EngineSettings = Field(default_factory=EngineSettings)
     holdout: tuple[HoldoutSettings, ...] = ()
+
+    def with_model(self, **changes: str | None) -> Self:
+        """The same settings but for these of the model's, which are not checked."""
+        return self.model_copy(update={"model": self.model.model_copy(update=changes)})
 
     @model_validator(mode="after")
     def _columns_differ(self) -> Self:

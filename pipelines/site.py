@@ -79,7 +79,7 @@ class Here:
     lost = 0
 
     def __init__(self, settings: PipelineSettings, folder: Path, *, cores: int, cancellation: Cancellation) -> None:
-        self.scorer = Scorer(settings.model, settings.input, settings.output, settings.batch, folder)
+        self.scorer = Scorer(settings, folder)
         self.workers: int | None = None
         self._asked = settings.batch.workers
         self._cores = cores

@@ -40,7 +40,7 @@ def scored(table: pa.Table, reasons: Codes | None) -> pa.Table:
 def rejects(table: pa.Table, reasons: Codes, part: Part) -> pa.Table:
     """The rows with a reason (int8 [N], 0 for none), with that, the input file, and the row's number in it (from 0)."""
     rows = np.flatnonzero(reasons)
-    found = table.take(pa.array(rows))
+    found = table.filter(pa.array(reasons != 0))  # not `take`: of a table without columns that would be no rows
     found = found.append_column("reason", pa.array(REASONS, pa.string()).take(pa.array(reasons[rows])))
     found = found.append_column("source", pa.array([part.source] * len(rows), pa.string()))
     return found.append_column("row", pa.array(rows + part.first_row, pa.int64()))

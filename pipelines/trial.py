@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines import pairs, planning
+from pipelines import pairs, planning, tuning
 from pipelines.cancellation import Cancellation
 from pipelines.comparison import Contest, contest
 from pipelines.engines.local import local_engine
@@ -26,7 +26,7 @@ from pipelines.pairs import PairCounter, PairCounts
 from pipelines.planning import Part
 from pipelines.report import HoldoutReport, ModelReport
 from pipelines.scoring import Scorer
-from pipelines.settings import ModelSettings, PipelineSettings
+from pipelines.settings import PipelineSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +67,10 @@ def compare(
     return Trial(hall.champion.model, hall.candidate.model, contests, judged)
 
 
-def with_model(settings: ModelSettings, file: Path) -> ModelSettings:
-    """The same model settings with another file in the place of theirs."""
-    key = "path" if settings.path else "weights"
-    return settings.model_copy(update={key: str(file), "sha256": None})
+def _with_file(settings: PipelineSettings, file: Path) -> PipelineSettings:
+    """The same settings with another model file in the place of theirs."""
+    key = "path" if settings.model.path else "weights"
+    return settings.with_model(**{key: str(file)}, sha256=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +104,10 @@ class _Hall:
         self._cancellation = cancellation
         self._warm = False
 
-        def scorer(model: ModelSettings, who: str) -> Scorer:
-            with _named(who):
-                return Scorer(model, settings.input, settings.output, settings.batch, folder)
-
-        self.champion = scorer(settings.model, "champion")
-        self.candidate = scorer(with_model(settings.model, candidate), "candidate")
+        with _named("champion"):
+            self.champion = Scorer(settings, folder)
+        with _named("candidate"):
+            self.candidate = Scorer(_with_file(settings, candidate), folder)
 
     def examine(self, exam: Exam) -> _Result:
         """All figures of one holdout. Raises as `compare`."""
@@ -158,7 +156,7 @@ class _Hall:
 
     def _warm_up(self, parts: Sequence[Part]) -> None:
         """Settle the size of batches, and how many classes there are, on the first part that will do."""
-        for part in parts:
+        for part in tuning.to_measure_on(parts):
             if self._warm:
                 return
             try:

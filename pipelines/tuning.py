@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from time import perf_counter
 
 import torch
 
+from pipelines.planning import Part
 from pipelines.report import BatchTrial
 
 SIZES = (256, 1024, 2048, 4096, 8192, 16_384)
 """The sizes tried, in rows. Where the first is the best and slow, or above a limit on latency, smaller ones follow."""
+
+ENOUGH_ROWS = 4 * max(SIZES)
+"""More of a part are not at hand to be tried."""
 
 _LEAST_SECONDS, _MOST_SECONDS = 0.05, 0.35
 _SHARE = 0.1
@@ -36,7 +40,7 @@ def measured(
     budget_seconds: float = _MOST_SECONDS,
     limit_seconds: float | None = None,
 ) -> tuple[BatchTrial, ...]:
-    """What a batch takes with the numbers of rows of `SIZES` up to `available`; at least one is tried.
+    """What a batch takes with the numbers of rows of `SIZES` up to `available`. None where no valid row was met.
 
     Takes about `budget_seconds`: a size that would take longer is not tried. A quarter of the smallest is tried where that is
     the best and its batch takes long. `clock` counts seconds. `limit_seconds` is what a batch may take: the first that takes
@@ -46,23 +50,31 @@ def measured(
     deadline = clock() + budget_seconds
     trials: list[BatchTrial] = []
 
-    def attempt(size: int, share: float) -> BatchTrial:
-        trial = BatchTrial(size, _seconds(infer, size, clock() + share, clock))
-        trials.append(trial)
-        return trial
+    def attempt(size: int, share: float) -> None:
+        seconds = _seconds(infer, size, clock() + share, clock)
+        if seconds is not None:
+            trials.append(BatchTrial(size, seconds))
 
     for position, size in enumerate(sizes):
-        if position and (_late(trials[-1].seconds, limit_seconds) or min(map(_each, trials)) * size > deadline - clock()):
+        left = deadline - clock()
+        if trials and (_late(trials[-1].seconds, limit_seconds) or min(map(_each, trials)) * size > left):
             break
-        attempt(size, (deadline - clock()) / (len(sizes) - position) if len(sizes) > 1 else 0.0)  # of one, once is enough
+        if position and not trials and left < 0:
+            break
+        attempt(size, left / (len(sizes) - position) if len(sizes) > 1 else 0.0)  # of one, once is enough
+    if not trials:
+        return ()
     first = trials[0]
     fewer = first.rows // 4
     slow = first.seconds >= _SLOW_SECONDS and not _late(first.seconds, limit_seconds)
-    if slow and fastest(trials) == first.rows and fewer * _each(first) < deadline - clock():
+    if fewer and slow and fastest(trials) == first.rows and fewer * _each(first) < deadline - clock():
         attempt(fewer, deadline - clock())
     while limit_seconds is not None and _late(first.seconds, limit_seconds) and first.rows > 1:
         fitting = max(1, min(int(first.rows * limit_seconds / first.seconds), first.rows // 2))
-        first = attempt(2 ** (fitting.bit_length() - 1), 0.0)
+        attempt(2 ** (fitting.bit_length() - 1), 0.0)
+        if trials[-1] is first:
+            break
+        first = trials[-1]
     return tuple(trials)
 
 
@@ -87,6 +99,11 @@ def budget_seconds(rows: int, seconds_for_each_row: float) -> float:
     return min(_MOST_SECONDS, max(_LEAST_SECONDS, _SHARE * rows * seconds_for_each_row))
 
 
+def to_measure_on(parts: Iterable[Part]) -> list[Part]:
+    """The parts, those first that have rows for all sizes, then the larger ones: few rows leave little to choose from."""
+    return sorted(parts, key=lambda part: -min(part.rows, ENOUGH_ROWS))
+
+
 @contextmanager
 def kernel_threads(count: int) -> Iterator[None]:
     """Run kernels of this thread with so many threads; it is a setting of each thread."""
@@ -106,17 +123,18 @@ def _late(seconds: float, limit_seconds: float | None) -> bool:
     return limit_seconds is not None and seconds > limit_seconds
 
 
-def _seconds(infer: Infer, size: int, until: float, clock: Callable[[], float]) -> float:
-    """The best of several tries, as if all rows were valid; the first doesn't count unless there is no time for another."""
-    seconds = float("inf")
-    for attempt in range(1_000):
+def _seconds(infer: Infer, size: int, until: float, clock: Callable[[], float]) -> float | None:
+    """The best of several tries, as if all rows were valid; the first doesn't count unless there is no time for another.
+
+    None where no row was valid.
+    """
+    found: list[float] = []
+    for _ in range(1_000):
         started = clock()
         share = infer(size)
         ended = clock()
-        if attempt == 1:
-            seconds = float("inf")
         if share:
-            seconds = min(seconds, (ended - started) / share)
+            found.append((ended - started) / share)
         if ended + (ended - started) > until:
             break
-    return seconds
+    return min(found[1:] or found, default=None)

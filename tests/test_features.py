@@ -53,6 +53,8 @@ def test_globs_are_sorted_by_name_with_numbers_as_numbers() -> None:
     """Whatever the file's order: a drop whose columns were written in another order must not be scored wrongly."""
     names = ("id", "px_0", "px_1", "px_10", "px_2", "worst b", "worst a", "px_03")
     assert features("px_*", id=("id",)).columns(schema(*names)) == ("px_0", "px_1", "px_2", "px_03", "px_10")
+    for names_of_one_number in (("px_01", "px_1"), ("px_1", "px_01")):
+        assert features("*").columns(schema(*names_of_one_number)) == ("px_01", "px_1")
     assert features("worst *").columns(schema(*names)) == ("worst a", "worst b")
     assert features("*").columns(schema("b2x", "a", "b10")) == features("*").columns(schema("b10", "b2x", "a"))
     assert features("*").columns(schema("a", "__index_level_0__")) == ("a",)

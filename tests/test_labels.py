@@ -54,6 +54,10 @@ def test_booleans_and_zero_and_one_are_the_same(classes: tuple[ClassName, ...]) 
     labels = Labels("label", classes)
     assert indexes(labels, pa.array([True, False, None])) == [1, 0, UNLABELLED]
     assert indexes(labels, pa.array([1, 0, None])) == [1, 0, UNLABELLED]
+    assert indexes(labels, pa.array([1, 0])) == [1, 0]
+    turned = Labels("label", classes[::-1])
+    assert indexes(turned, pa.array([1, 0])) == [0, 1]
+    assert indexes(turned, pa.array([True, False])) == [0, 1]
 
 
 def test_a_column_of_nulls_labels_nothing() -> None:

@@ -39,6 +39,19 @@ class Viewed(nn.Module):
         self.calls += 1
         return self.layer(x.view(-1).view(-1, 4))
 
+class Scribbling(Viewed):
+    def forward(self, x):
+        x.mul_(2)
+        return super().forward(x)
+
+class Prior(Viewed):
+    def forward(self, x):
+        return self.layer.bias.expand(len(x), 3)
+
+class Sparse(Viewed):
+    def forward(self, x):
+        return self.layer(x).to_sparse()
+
 class Tied(nn.Module):
     def __init__(self):
         super().__init__()
@@ -188,6 +201,26 @@ def test_transposed_inputs_work_in_models_that_use_view(folder: Path) -> None:
     for _ in range(2):
         torch.testing.assert_close(forward(model, (X.T.contiguous().T,)), layer(X), check_stride=False)
     assert model._module.calls == 3
+
+
+def test_a_second_try_has_inputs_that_nobody_has_written_to(folder: Path) -> None:
+    """What a model does to them before it refuses their layout is not done twice."""
+    layer = torch.nn.Linear(4, 3)
+    save_file({"layer.weight": layer.weight.detach(), "layer.bias": layer.bias.detach()}, folder / "viewed.safetensors")
+    model = loaded(folder, factory="net.py:Scribbling", weights="viewed.safetensors")
+    for _ in range(2):
+        torch.testing.assert_close(forward(model, (X.T.contiguous().T,)), layer(2 * X), check_stride=False)
+
+
+def test_an_output_may_be_a_view_of_a_parameter_but_not_sparse(folder: Path) -> None:
+    """It wants no gradients from then on."""
+    layer = torch.nn.Linear(4, 3)
+    save_file({"layer.weight": layer.weight.detach(), "layer.bias": layer.bias.detach()}, folder / "viewed.safetensors")
+    output = forward(loaded(folder, factory="net.py:Prior", weights="viewed.safetensors"), (X,))
+    assert not output.requires_grad
+    torch.testing.assert_close(output, layer.bias.detach().expand(6, 3))
+    with pytest.raises(ModelError, match=r"layout torch\.sparse_coo: it must return a dense one; use to_dense\(\)"):
+        forward(loaded(folder, factory="net.py:Sparse", weights="viewed.safetensors"), (X,))
 
 
 def test_a_dict_names_the_models_arguments(folder: Path) -> None:

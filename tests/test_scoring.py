@@ -27,7 +27,7 @@ from pipelines.inputs import Prepared
 from pipelines.planning import Part, plan
 from pipelines.report import PartReport, Reason, Stage
 from pipelines.scoring import Scorer, _fingerprint
-from pipelines.settings import BatchSettings, InputSettings, ModelSettings, OutputSettings
+from pipelines.settings import BatchSettings, HoldoutSettings, InputSettings, ModelSettings, OutputSettings, PipelineSettings
 
 FACTORY = '''
 import torch
@@ -57,6 +57,18 @@ class Greedy(Net):
 
 class Greedier(Greedy):
     most = 0
+
+class Scribbling(Net):
+    """Writes to its inputs, and once runs out of memory after that."""
+
+    failed = False
+
+    def forward(self, x):
+        x.mul_(2)
+        if len(x) == 10 and not self.failed:
+            self.failed = True
+            raise MemoryError
+        return self.layer(x)
 
 class Roomy(Greedy):
     most = 3_000
@@ -96,15 +108,16 @@ def make(folder: Path, base: Path, **changes: Any) -> Scorer:
         prefix = f"{name}_"
         return {**defaults, **{key.removeprefix(prefix): value for key, value in changes.items() if key.startswith(prefix)}}
 
-    return Scorer(
-        ModelSettings(
+    settings = PipelineSettings(
+        model=ModelSettings(
             **section("model", factory="net.py:Net", weights=str(folder / "net.safetensors"), task="multiclass", device="cpu")
         ),
-        InputSettings(**section("input", path=str(base / "in"), features=("x*",), id=("id",))),
-        OutputSettings(**section("output", path=str(base / "out"))),
-        BatchSettings(**section("batch", rows=64)),
-        folder,
+        input=InputSettings(**section("input", path=str(base / "in"), features=("x*",), id=("id",))),
+        output=OutputSettings(**section("output", path=str(base / "out"))),
+        batch=BatchSettings(**section("batch", rows=64)),
+        **section("pipeline"),
     )
+    return Scorer(settings, folder)
 
 
 def rows(count: int, *, start: int = 0) -> pa.Table:
@@ -211,6 +224,16 @@ def test_rejected_rows_are_kept_with_reason_and_place(folder: Path, tmp_path: Pa
     source = str(tmp_path / "in" / "a.parquet")
     expected = [(row, ["null", "nan", "infinity"][row % 7]) for row in range(20) if row % 7 < 3]
     assert found == [{"id": row, "reason": reason, "source": source, "row": row} for row, reason in expected]
+
+
+def test_rows_without_an_id_are_rejected_too(folder: Path, tmp_path: Path) -> None:
+    """There is nothing of a rejected row then but where it is, and why."""
+    write(tmp_path, with_flaws(rows(20)).drop(["id"]))
+    (report,) = score(make(folder, tmp_path, input_id=()), tmp_path)
+    assert report.rows_scored == 11
+    found = pq.read_table(tmp_path / "out" / "_rejects")
+    assert found.column_names == ["reason", "source", "row"]
+    assert found["row"].to_pylist() == [row for row in range(20) if row % 7 < 3]
 
 
 @pytest.mark.parametrize("classes", [None, ("a", "b", "c", "d")])
@@ -360,6 +383,48 @@ def test_warming_up_needs_a_valid_row(folder: Path, tmp_path: Path) -> None:
         scorer.warm_up(parts_of(scorer, tmp_path)[0], Cancellation())
 
 
+def test_where_no_batch_that_was_timed_had_a_valid_row_the_first_one_counts(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is said to have been tried is finite: a run's report can't be written down otherwise."""
+    monkeypatch.setattr("pipelines.tuning._MOST_SECONDS", 0.0)  # enough for one size
+    table = rows(20_000)
+    late = np.where(np.arange(20_000) < 100, table["x1"].to_numpy(), np.nan).astype(np.float32)
+    write(tmp_path, table.set_column(2, "x1", pa.array(late)), group=20_000)
+    scorer = make(folder, tmp_path, batch_rows="auto")
+    (trial,) = scorer.warm_up(parts_of(scorer, tmp_path, 20_000)[0], Cancellation())
+    assert (trial.rows, scorer.batch_rows) == (1_024, 1_024)
+    assert 0 < trial.seconds < 60
+
+
+def test_text_that_is_a_feature_and_a_slice_reaches_the_model_as_in_a_run(folder: Path, tmp_path: Path) -> None:
+    """Slices are counted sooner by a dictionary, which `collate` need not know how to read."""
+    (folder / "joined.py").write_text(
+        "import pyarrow.compute as pc\nimport torch\n\n"
+        "def shout(batch):\n    lengths = pc.utf8_length(pc.utf8_upper(batch.column('side'))).to_numpy().copy()\n"
+        "    return torch.from_numpy(lengths).float()[:, None].expand(-1, 3)\n"
+    )
+    write(tmp_path, rows(10).append_column("side", pa.array(["left", "right"] * 5)))
+    scorer = make(folder, tmp_path, input_collate="joined.py:shout", input_features=("side",))
+    (part,) = parts_of(scorer, tmp_path)
+    found = scorer.predict(part, ("side",), Cancellation(), repeating=("side",))
+    scorer.score(part, Cancellation()).finish()
+    assert found.predicted.tolist() == scored(tmp_path)["prediction"].to_pylist()
+
+
+def test_the_label_is_no_feature_of_a_glob(folder: Path, tmp_path: Path) -> None:
+    """Whichever schema is seen first: a holdout's has the label, and a model must not be told what it is asked."""
+    table = rows(20).append_column("xtruth", pa.array(np.arange(20) % 4))
+    write(tmp_path, table)
+    holdout = HoldoutSettings(name="labelled", path=str(tmp_path / "in"), label="xtruth")
+    scorer = make(folder, tmp_path, pipeline_holdout=(holdout,))
+    scorer.check_features(table.schema)
+    assert scorer.columns == ("x0", "x1", "x2")
+    named = make(folder, tmp_path, pipeline_holdout=(holdout,), input_features=("x0", "xtruth"))
+    named.check_features(table.schema)
+    assert named.columns == ("x0", "xtruth")
+
+
 def test_predict_says_what_score_writes(folder: Path, tmp_path: Path) -> None:
     """The same rows and classes, with the columns asked for, also when one of them is a feature."""
     table = with_flaws(rows(211))
@@ -430,7 +495,7 @@ def test_what_was_scored_before_there_were_precisions_stands() -> None:
     """A fingerprint is stored for years: this one was made by the version before."""
     model = ModelSettings(factory="net.py:Net", weights="net.safetensors", task="multiclass")
     inputs = InputSettings(path="in", features=("x*",), id=("id",))
-    found = _fingerprint("ab" * 32, model, inputs, OutputSettings(path="out"))
+    found = _fingerprint("ab" * 32, PipelineSettings(model=model, input=inputs, output=OutputSettings(path="out")))
     assert found == "ad999d50e17be7d7d9c2cd89b5be82c5742bb69c5e9b286f68c730b816b0ebb3"
 
 
@@ -489,6 +554,16 @@ def test_a_batch_that_does_not_fit_into_memory_is_inferred_in_halves(folder: Pat
         "batches of 64 rows ran out of memory on cpu: their rows were inferred in smaller ones, of 32 in the end; "
         "set batch.rows = 32, or lower batch.workers"
     )
+
+
+def test_a_batch_that_is_tried_again_has_the_inputs_that_it_had(folder: Path, tmp_path: Path) -> None:
+    """A model may have written to them before it ran out of memory."""
+    table = rows(100)
+    write(tmp_path, table)
+    score(make(folder, tmp_path, model_factory="net.py:Scribbling", batch_rows=10), tmp_path)
+    doubled = pa.table({"id": table["id"], **{f"x{i}": pa.array(table[f"x{i}"].to_numpy() * 2) for i in range(3)}})
+    assert scored(tmp_path)["prediction"].to_pylist() == oracle(doubled).argmax(dim=1).tolist()
+    assert scored(tmp_path)["score"].to_numpy() == pytest.approx(oracle(doubled).max(dim=1).values.numpy(), abs=1e-6)
 
 
 def test_workers_that_run_out_of_memory_at_once_settle_on_one_size(folder: Path, tmp_path: Path) -> None:

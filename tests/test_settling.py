@@ -121,7 +121,7 @@ def settled(
     job: TinyJob, question: Question, known: TuningReport | None = None, cancellation: Cancellation | None = None
 ) -> tuple[Scorer, TuningReport]:
     spec = load(job.spec).for_date(date.fromisoformat(NIGHT))
-    scorer = Scorer(spec.model, spec.input, spec.output, question.settings, spec.folder)
+    scorer = Scorer(spec.model_copy(update={"batch": question.settings}), spec.folder)
     plan = planning.plan(finding.find_files(spec.input.path), check_schema=scorer.check_schema, part_rows=1_000)
     assert plan.rejections == ()
     return scorer, settle(scorer, plan.parts[0], question, known, cancellation or Cancellation())

@@ -6,8 +6,9 @@ from collections import Counter
 
 import pytest
 
+from pipelines.planning import Part
 from pipelines.report import BatchTrial
-from pipelines.tuning import SIZES, budget_seconds, fastest, measured
+from pipelines.tuning import ENOUGH_ROWS, SIZES, budget_seconds, fastest, measured, to_measure_on
 
 
 class Machine:
@@ -104,6 +105,48 @@ def test_rows_that_are_not_valid_take_no_time_and_count_for_nothing() -> None:
 
     for trial in measured(infer, available=100_000, clock=machine.clock):
         assert trial.seconds == pytest.approx(trial.rows * 1e-6)
+
+
+@pytest.mark.parametrize("limit", [None, 0.001])
+def test_where_no_row_is_valid_nothing_is_known(limit: float | None) -> None:
+    """And time that measures nothing ends too."""
+    machine = Machine(0.001, {})
+
+    def infer(size: int) -> float:
+        machine.infer(size)
+        return 0.0
+
+    assert measured(infer, available=100_000, clock=machine.clock, limit_seconds=limit) == ()
+    assert machine.now < 1
+
+
+def test_larger_batches_say_what_smaller_ones_could_not() -> None:
+    """The smallest met no valid row, the others did."""
+    machine = Machine(0.0, {})
+
+    def infer(size: int) -> float:
+        machine.infer(size)
+        return float(size > 256)
+
+    found = measured(infer, available=100_000, clock=machine.clock)
+    assert [trial.rows for trial in found] == list(SIZES[1:])
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_of_a_few_rows_there_is_no_quarter(rows: int) -> None:
+    """However slow they are."""
+    machine = Machine(0.02, {})
+    assert [trial.rows for trial in measured(machine.infer, available=rows, clock=machine.clock)] == [rows]
+
+
+def test_it_is_measured_on_the_first_part_that_has_enough_rows() -> None:
+    """Else on the largest; a part of one row would have the whole night scored row by row."""
+
+    def part(rows: int) -> Part:
+        return Part(f"{rows}", "s", 0, 0, rows, "f", 0)
+
+    sizes = (1, 500, ENOUGH_ROWS, 20 * ENOUGH_ROWS, 600)
+    assert [one.rows for one in to_measure_on(map(part, sizes))] == [ENOUGH_ROWS, 20 * ENOUGH_ROWS, 600, 500, 1]
 
 
 def test_above_the_limit_no_larger_size_is_tried() -> None:
