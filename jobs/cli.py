@@ -49,7 +49,7 @@ def main() -> NoReturn:
     try:
         app()
     except BatchgaugeError as error:
-        typer.echo(f"error: {error}", err=True)
+        printing.say(f"error: {error}")
         sys.exit(USAGE if isinstance(error, SpecError) else FAILED)
     except KeyboardInterrupt:
         sys.exit(EXIT_BASE + SIGINT)

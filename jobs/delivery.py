@@ -11,10 +11,13 @@ from typing import Any
 
 from jobs.dead_runs import settled_state
 from jobs.environment import Environment
+from jobs.foreign import name
 from jobs.spec import JobSpec
 from monitoring.ledger import Ledger
 from monitoring.push import Delivery, deliver, forget
 from pipelines.errors import PushError
+
+_SHORT_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +32,12 @@ class Push:
 
     def sentence(self) -> str:
         """For a person."""
+        job = name(self.job)
         if self.error:
-            return f"{self.job}: push owed: {self.error}"
+            return f"{job}: push owed: {self.error}"
         if not self.destinations:
-            return f"{self.job}: in the ledger, not pushed: no gateway and no textfile folder is configured"
-        return f"{self.job}: pushed to {' and '.join(self.destinations)}"
+            return f"{job}: in the ledger, not pushed: no gateway and no textfile folder is configured"
+        return f"{job}: pushed to {' and '.join(self.destinations)}"
 
     def document(self) -> dict[str, Any]:
         """For a machine."""
@@ -47,16 +51,16 @@ def register_job(ledger: Ledger, spec: JobSpec, environment: Environment) -> Pus
     return push_job(ledger, spec.job.name, environment)
 
 
-def deliver_job(ledger: Ledger, job: str, environment: Environment) -> Delivery:
+def deliver_job(ledger: Ledger, job: str, environment: Environment, *, deadline_seconds: float | None = None) -> Delivery:
     """Deliver one job's state, to where the environment says now if it says anything. Raises as `deliver` does."""
     _follow(ledger, job, environment)
-    return deliver(ledger, job, credentials=environment.credentials)
+    return deliver(ledger, job, credentials=environment.credentials, deadline_seconds=deadline_seconds)
 
 
-def push_job(ledger: Ledger, job: str, environment: Environment) -> Push:
+def push_job(ledger: Ledger, job: str, environment: Environment, *, deadline_seconds: float | None = None) -> Push:
     """The same, with what became of it: a push that failed is owed."""
     try:
-        delivery = deliver_job(ledger, job, environment)
+        delivery = deliver_job(ledger, job, environment, deadline_seconds=deadline_seconds)
     except PushError as error:
         return Push(job, (), str(error), permanent=error.permanent)
     return Push(job, tuple(delivery.destinations), None)
@@ -72,8 +76,22 @@ def _follow(ledger: Ledger, job: str, environment: Environment) -> None:
 
 
 def push_jobs(ledger: Ledger, jobs: Iterable[str], environment: Environment, *, only_owed: bool) -> list[Push]:
-    """Push the state of several jobs; one that can't be pushed doesn't stop the others."""
-    return [push_job(ledger, job, environment) for job in jobs if settled_state(ledger, job).owed or not only_owed]
+    """Push the state of several jobs; one that can't be pushed doesn't stop the others.
+
+    A gateway that did not answer is waited for once: of the jobs that come after, each has a second. Raises `LedgerError` for a
+    job that the ledger doesn't know, before any is pushed.
+    """
+    gateways = {job: environment.redirected(job, ledger.definition(job).destination).gateway for job in jobs}
+    silent: set[str | None] = set()
+    pushes = []
+    for job, gateway in gateways.items():
+        if only_owed and not settled_state(ledger, job).owed:
+            continue
+        push = push_job(ledger, job, environment, deadline_seconds=_SHORT_SECONDS if gateway in silent else None)
+        if push.error and not push.permanent:
+            silent.add(gateway)
+        pushes.append(push)
+    return pushes
 
 
 def forget_job(ledger: Ledger, job: str, environment: Environment, *, offline: bool = False) -> None:

@@ -22,7 +22,7 @@ def run_document(result: RunResult, breaches: Iterable[Breach]) -> dict[str, Any
     return {
         "run": report_document(result.report),
         "breaches": to_jsonable_python(tuple(breaches)),
-        "push": {"delivered": result.delivery is not None, "error": result.push_error},
+        "push": {"delivered": bool(result.delivery and result.delivery.destinations), "error": result.push_error},
     }
 
 

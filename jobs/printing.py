@@ -12,6 +12,9 @@ from contextlib import contextmanager, redirect_stdout, suppress
 from io import StringIO, TextIOWrapper
 from typing import TYPE_CHECKING, TextIO
 
+import typer
+
+from jobs.foreign import harmless
 from pipelines.errors import BatchgaugeError
 
 if TYPE_CHECKING:
@@ -30,6 +33,11 @@ def replace_unprintable() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")
+
+
+def say(words: str, *, err: bool = True) -> None:
+    """A message for a person. Other people's words in it can't steer the terminal."""
+    typer.echo(harmless(words), err=err)
 
 
 def show(table: RenderableType, document: object, *, as_json: bool) -> None:
@@ -81,7 +89,7 @@ def _flush(stdout: TextIO) -> None:
 
 
 def _rendered(table: RenderableType) -> str:
-    from rich.console import Console  # noqa: PLC0415  --help must be quick
+    from jobs.console import Console  # noqa: PLC0415  --help must be quick
 
     terminal, text = sys.stdout.isatty(), StringIO()
     width = shutil.get_terminal_size().columns if terminal else _NO_WRAPPING

@@ -141,8 +141,10 @@ def _execute(pipeline: Pipeline) -> str | None:
         return f"an entrypoint called sys.exit({error.code!r}); it must return, or raise an error that says why"
     except MemoryError:
         return "out of memory; lower input.part_rows or batch.workers"
-    except Exception:  # noqa: BLE001  an entrypoint may raise anything, and the run must still be recorded
-        return f"unexpected error:\n{traceback.format_exc()}"
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001  an entrypoint may raise anything, and the run must still be recorded
+        return f"unexpected error: {type(error).__name__}: {error}\n{traceback.format_exc()}"
     return None
 
 

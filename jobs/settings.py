@@ -96,7 +96,9 @@ class JobSettings(Settings):
     )
     grace: Duration = Field(1800.0, description="A run that is later than this counts as missed.")
     timeout: PositiveDuration | None = Field(None, description="A run that takes longer is stopped and has failed.")
-    keep_runs: int = Field(1000, ge=1, description="Runs kept in the ledger's history; counters never forget.")
+    keep_runs: int = Field(
+        1000, ge=1, le=1_000_000_000, description="Runs kept in the ledger's history; counters never forget."
+    )
     root: LocalPath | None = Field(
         None,
         description="Base of relative data and model paths, itself relative to the job file; default: the job file's folder.",

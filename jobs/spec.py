@@ -5,7 +5,7 @@ Unknown keys are refused with the nearest known one, and every error names the f
 
 from __future__ import annotations
 
-import os.path
+import os
 import tomllib
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -165,8 +165,13 @@ def load(file: Path, *, text_from: Path | None = None) -> JobSpec:
 
     `text_from` is a copy whose text is taken for the file's: paths stay relative to `file`.
     """
+    path = file.absolute()
     try:
-        path = file.absolute()
+        str(path).encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(path).decode(errors="backslashreplace")
+        raise SpecError(f"{shown}: its path is not UTF-8, so it can't be written down; rename the file or its folder") from None
+    try:
         raw: dict[str, Any] = tomllib.loads((text_from or path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else error

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs.breaches import Breach
+from jobs.foreign import name
 from monitoring import names
 from monitoring.ledger import RunRecord
 from monitoring.state import JobState
@@ -23,6 +24,7 @@ if TYPE_CHECKING:  # a list of jobs needs neither the job file's model nor an HT
 
 WORST_SLICES = 5
 _REJECTIONS = 5
+_LONGEST = 300
 _STYLES = {
     Outcome.SUCCESS: "green",
     Outcome.PARTIAL: "yellow",
@@ -66,7 +68,7 @@ def push_line(delivery: Delivery | None, error: str | None) -> Text:
 
 
 def _headline(report: RunReport) -> Text:
-    text = Text.assemble((report.job, "bold"), f" · {report.logical_date} · ")
+    text = Text.assemble((name(report.job, longest=_LONGEST), "bold"), f" · {report.logical_date} · ")
     text.append(str(report.outcome), style=_STYLES[report.outcome])
     if report.elapsed_seconds:
         text.append(f" in {seconds(report.elapsed_seconds)}")
@@ -88,7 +90,7 @@ def _figures(report: RunReport) -> Table:
     if report.hosts:
         table.add_row("hosts", Text(", ".join(report.hosts)))
     if report.latency_quantiles:
-        quantiles = ", ".join(f"{name} {seconds(report.latency_quantiles[q])}" for name, q in _QUANTILES)
+        quantiles = ", ".join(f"{which} {seconds(report.latency_quantiles[q])}" for which, q in _QUANTILES)
         table.add_row("batch latency", f"{quantiles} over {report.batches:,} batches")
     if report.batches_out_of_memory:
         table.add_row("out of memory", f"{report.batches_out_of_memory:,} batches, inferred again in smaller ones")
@@ -110,7 +112,7 @@ def _holdout(holdout: HoldoutReport) -> list[RenderableType]:
         return []  # it is among the warnings
     line = Text.assemble(
         ("holdout ", "dim"),
-        (holdout.name, "bold"),
+        (name(holdout.name, longest=_LONGEST), "bold"),
         f": accuracy {estimate(holdout.accuracy)}, recall {estimate(holdout.recall)} on {holdout.examples:,} examples",
     )
     if holdout.rejected:
@@ -128,25 +130,25 @@ def worst_slices(slices: Iterable[SliceReport], count: int = WORST_SLICES) -> li
 
 def _slice_table(slices: list[SliceReport]) -> Table:
     table = Table(box=None, padding=(0, 2), header_style="dim")
-    for name in ("worst slices", "accuracy", "recall"):
-        table.add_column(name)
+    for heading in ("worst slices", "accuracy", "recall"):
+        table.add_column(heading)
     table.add_column("examples", justify="right")
     for piece in slices:
-        name = f"{piece.dimension} = {piece.value}"
-        table.add_row(Text(name), estimate(piece.accuracy), estimate(piece.recall), f"{piece.examples:,}")
+        shown = name(f"{piece.dimension} = {piece.value}", longest=_LONGEST)
+        table.add_row(Text(shown), estimate(piece.accuracy), estimate(piece.recall), f"{piece.examples:,}")
     return table
 
 
 def job_list(states: Iterable[JobState], now: float) -> Table:
     """All jobs, a row each."""
     table = Table(box=None, padding=(0, 2), header_style="dim")
-    for name in ("job", "last run", "outcome", "rows", "accuracy", "recall", "next run", "push"):
-        table.add_column(name)
+    for heading in ("job", "last run", "outcome", "rows", "accuracy", "recall", "next run", "push"):
+        table.add_column(heading)
     for state in states:
         latest = state.latest
         quality = next(iter(state.quality.values()), None)
         table.add_row(
-            Text(state.definition.job),
+            Text(name(state.definition.job, longest=_LONGEST)),
             ago(latest.finished_at, now) if latest else "never",
             _state_name(state),
             f"{latest.rows_scored:,}" if latest else "",
@@ -181,7 +183,7 @@ def job_status(state: JobState, now: float, *, retrained: Text | None = None) ->
     table.add_column(style="dim")
     table.add_column()
     definition = state.definition
-    table.add_row("job", Text(definition.job, style="bold"))
+    table.add_row("job", Text(name(definition.job, longest=_LONGEST), style="bold"))
     table.add_row("state", _state_name(state))
     table.add_row("job file", Text(definition.spec_path))
     table.add_row("schedule", Text(f"{definition.schedule} ({definition.timezone})" if definition.schedule else "by hand"))
@@ -220,8 +222,8 @@ def run_history(runs: Iterable[RunRecord]) -> RenderableType:
     """Runs, newest first, and below them why some went wrong."""
     reasons: list[Text] = []
     table = Table(box=None, padding=(0, 2), header_style="dim")
-    for name in ("started", "date", "trigger", "outcome", "took", "scored", "rejected", "rows/s", "accuracy", "recall"):
-        table.add_column(name)
+    for heading in ("started", "date", "trigger", "outcome", "took", "scored", "rejected", "rows/s", "accuracy", "recall"):
+        table.add_column(heading)
     for run in runs:
         report = run.report
         if report and report.reason:

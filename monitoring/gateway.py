@@ -151,7 +151,7 @@ class Gateway:
             if delay >= end - clock():
                 break
             await self._sleep(delay)
-        tried = f"{attempts} attempt{'s' * (attempts != 1)} in {seconds:g} s"
+        tried = f"{attempts} attempt{'s' * (attempts != 1)} within {seconds:.2g} s"
         raise PushError(f"{self.url}: {failure} ({tried}); is the gateway up?", permanent=False) from cause
 
     async def _exchange(self, request: httpx.Request, limit_bytes: int) -> _Answer:

@@ -27,7 +27,8 @@ class Fate(StrEnum):
     """What became of a group, or (looked at only) would.
 
     deleted: it was ours; absent: it is not on the gateway any more; replaced: what is there now is of somebody else's
-    push; shared: somebody has added metrics of their own to it; failed: the gateway, or a push in progress, was in the way.
+    push; shared: somebody has added metrics of their own to it; abandoned: its gateway is gone, somebody says; failed: the
+    gateway, or a push in progress, was in the way.
     Only one that is shared or failed is left in the ledger.
     """
 
@@ -35,6 +36,7 @@ class Fate(StrEnum):
     ABSENT = "absent"
     REPLACED = "replaced"
     SHARED = "shared"
+    ABANDONED = "abandoned"
     FAILED = "failed"
 
 
@@ -43,6 +45,7 @@ _WORDS = {
     Fate.ABSENT: "not there any more, so no longer looked for",
     Fate.REPLACED: "replaced by somebody else's push, so left alone and no longer looked for",
     Fate.SHARED: "left alone: it has metrics that batchgauge has not pushed; delete it by hand if they may go",
+    Fate.ABANDONED: "on a gateway that is gone, so no longer looked for",
     Fate.FAILED: "failed",
 }
 
@@ -72,17 +75,30 @@ class Leftover:
 
 
 def collect(
-    ledger: Ledger, *, dry_run: bool = False, credentials: Credentials | None = None, ca_file: str | Path | None = None
+    ledger: Ledger,
+    *,
+    dry_run: bool = False,
+    credentials: Credentials | None = None,
+    ca_file: str | Path | None = None,
+    abandoned: frozenset[str] = frozenset(),
 ) -> tuple[Leftover, ...]:
     """Delete every such group; with `dry_run` only say what would become of it.
 
-    `ca_file` comes before the one that a group was pushed with. A gateway that can't be reached fails its own groups only.
-    Raises `LedgerError`.
+    `ca_file` comes before the one that a group was pushed with. A gateway that can't be reached fails its own groups only;
+    `abandoned` ones (URLs) are not asked, and their groups not looked for again. Raises `LedgerError`, and `PushError` for
+    a URL that no gateway can have, or to which this ledger has pushed nothing that is left over.
     """
+    gone = frozenset(map(checked_url, abandoned))
     gateways: dict[tuple[str, str | Path | None], _Listing | PushError] = {}
     found = []
-    for record in ledger.pushed_groups():
-        if _owned(ledger, record):
+    leftovers = [record for record in ledger.pushed_groups() if not _owned(ledger, record)]
+    if unknown := gone - {record.group.gateway for record in leftovers}:
+        raise PushError(f"{min(unknown)}: no group there is left over: there is nothing to abandon", permanent=True)
+    for record in leftovers:
+        if record.group.gateway in gone:
+            if not dry_run:
+                ledger.drop_group(record.group)
+            found.append(Leftover(record.group, Fate.ABANDONED))
             continue
         place = record.group.gateway, ca_file or record.ca_file
         if place not in gateways:
@@ -109,7 +125,7 @@ def _listing(url: str, ca_file: str | Path | None, credentials: Credentials | No
         gateway = Gateway(url, credentials=credentials, ca_file=ca_file)
         return _Listing(gateway, {frozenset(one.labels.items()): one for one in gateway.groups()})
     except PushError as error:
-        return error
+        return PushError(f"{error}; if it is gone for good: batchgauge gc --abandon {url}", permanent=error.permanent)
 
 
 def _settled(ledger: Ledger, record: GroupRecord, listing: _Listing, *, dry_run: bool) -> Leftover:

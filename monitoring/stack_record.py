@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from shlex import quote
 
 import psutil
 from filelock import FileLock, Timeout
@@ -104,7 +105,8 @@ def locked(folder: Path, *, wait_seconds: float = 0.0) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=wait_seconds, poll_interval=0.05)
     except Timeout as error:
-        raise StackRuns(f"a stack runs in {folder} already ({_whose(folder)}); 'batchgauge stack down' ends it") from error
+        down = f"batchgauge stack down --folder {quote(str(folder))}"
+        raise StackRuns(f"a stack runs in {folder} already ({_whose(folder)}); '{down}' ends it") from error
     except OSError as error:
         raise unusable(folder, error) from error
     try:

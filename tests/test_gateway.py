@@ -227,20 +227,20 @@ def test_a_connection_that_hangs_is_given_up_for_another(fault: Behaviour) -> No
 )
 def test_one_deadline_bounds_it_all(fault: Behaviour, words: str) -> None:
     """Whatever trickles in, however often it is tried; the state stays owed."""
-    with FaultServer(fault) as server, pytest.raises(PushError, match=f"{words}.*attempts? in 0.6 s") as caught:
+    with FaultServer(fault) as server, pytest.raises(PushError, match=f"{words}.*attempts? within 0.6 s") as caught:
         Gateway(server.url).put({"job": "x"}, b"a 1\n", deadline_seconds=0.6)
     assert not caught.value.permanent
 
 
 def test_a_gateway_that_does_not_answer_is_asked_twice() -> None:
     """It works on what was given up, too: more attempts would only keep it from ever catching up."""
-    with FaultServer(hang) as server, pytest.raises(PushError, match=r"no whole answer within .* \(2 attempts in 2\.5 s\)"):
+    with FaultServer(hang) as server, pytest.raises(PushError, match=r"no whole answer within .* \(2 attempts within 2\.5 s\)"):
         gateway(server.url, timeout_seconds=2.5).put({"job": "x"}, b"a 1\n")
 
 
 def test_an_attempt_that_the_deadline_cuts_short_hides_nothing() -> None:
     """The error says how the gateway failed while there was time, and not that the last moment was too short."""
-    with FaultServer(reset, hang) as server, pytest.raises(PushError, match=r"no answer: .*2 attempts in 0\.6 s") as caught:
+    with FaultServer(reset, hang) as server, pytest.raises(PushError, match=r"no answer: .*2 attempts within 0\.6 s") as caught:
         Gateway(server.url).put({"job": "x"}, b"a 1\n", deadline_seconds=0.6)
     assert not caught.value.permanent
 
@@ -296,7 +296,7 @@ def test_the_waits_grow_and_stay_within_the_deadline() -> None:
     with FaultServer(*[answer("503 Busy")] * 6, answer("200 OK")) as server:
         Gateway(server.url, sleep=no_sleep, uniform=longest).put({"job": "x"}, b"a 1\n")
     assert bounds == [0.25, 0.5, 1.0, 2.0, 4.0, 5.0]
-    with FaultServer(answer("503 Busy")) as server, pytest.raises(PushError, match="1 attempt in 10 s"):
+    with FaultServer(answer("503 Busy")) as server, pytest.raises(PushError, match="1 attempt within 10 s"):
         Gateway(server.url, uniform=lambda _low, _high: 11.0).put({"job": "x"}, b"a 1\n")
 
 

@@ -183,11 +183,20 @@ def test_the_command(tmp_path: Path, pushgateway: Server) -> None:
     assert groups(pushgateway) == []
     assert batchgauge.json("gc") == []
     with FaultServer(answer("200 OK")) as dead:
-        batchgauge.environment["BATCHGAUGE_GATEWAY"] = dead.url
+        gone = batchgauge.environment["BATCHGAUGE_GATEWAY"] = dead.url
         assert batchgauge("register", job.spec).returncode == 0
     assert batchgauge("forget", "tiny", "--yes", "--offline").returncode == 0
     done = batchgauge("gc")
     assert done.returncode == 1
     assert done.stderr.count("is the gateway up?") == 1
+    assert f"if it is gone for good: batchgauge gc --abandon {gone}" in done.stderr
     with Ledger.open(tmp_path / "ledger.db") as ledger:
         assert len(ledger.pushed_groups()) == 1
+        elsewhere = batchgauge("gc", "--abandon", "http://127.0.0.1:9")
+        assert (elsewhere.returncode, elsewhere.stdout) == (1, "")
+        assert "http://127.0.0.1:9: no group there is left over" in elsewhere.stderr
+        dry = batchgauge("gc", "--abandon", f"{gone}/", "--dry-run")
+        assert (dry.returncode, len(ledger.pushed_groups())) == (0, 1)
+        (document,) = batchgauge.json("gc", "--abandon", gone)
+        assert document["fate"] == "abandoned"
+        assert ledger.pushed_groups() == ()

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from playwright.sync_api import Browser
 
-from jobs.report import batches, words
+from jobs.report import batches
 from jobs.report.facts import MOST_RUNS, Facts, gather
 from jobs.report.history import history, placed_runs
 from jobs.report.page import page
@@ -341,15 +341,6 @@ def test_times_are_in_the_jobs_zone() -> None:
     unknown = Clock(NOW, "Atlantis/Capital")
     assert (unknown.known_zone, unknown.moment(NOW)) == (False, "Sun 22 Nov 2026, 09:30 UTC")
     assert Clock(NOW, "UTC").ago(NOW + 3 * 86_400) == "in 3 days"
-
-
-def test_words_are_cut_and_controls_are_seen() -> None:
-    """Names are one line, texts are several; what is cut is said."""
-    assert words.name("a\nb\x00\u202e") == "a␊b␀\ufffd"
-    assert words.name("x" * 200) == "x" * 120 + "…"
-    assert words.text("a\nb\x1b") == "a\nb␛"
-    assert words.text("x" * 10, longest=4) == "xxxx\n… and 6 more characters"
-    assert words.name("\ud800") == "\ufffd"  # or the page could not be written as UTF-8
 
 
 class Command:

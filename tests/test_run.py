@@ -288,6 +288,19 @@ def test_an_entrypoint_that_exits_has_failed(job: TinyJob, environment: Environm
     assert "sys.exit(0)" in (report.reason or "")
 
 
+@pytest.mark.parametrize("raising", ["build", "forward"])
+def test_what_no_program_should_raise_fails_the_run_too(job: TinyJob, environment: Environment, raising: str) -> None:
+    """A panic of a Rust library is no Exception; and the history's one line says what it was."""
+    job.write_input(NIGHT, 100)
+    panic = "class Panic(BaseException):\n    pass\n\n"
+    model = "import torch\n\nclass Model(torch.nn.Linear):\n    def forward(self, x):\n        raise Panic('gone')\n\n"
+    made = "raise Panic('gone')" if raising == "build" else "return Model(2, 2)"
+    (job.folder / "tiny.py").write_text(f"{panic}{model}def build():\n    {made}\n")
+    report = go(job, environment).report
+    assert report.outcome is Outcome.FAILED
+    assert (report.reason or "").startswith("unexpected error: Panic: gone\nTraceback")
+
+
 def test_a_holdout_is_judged_by_slice(job: TinyJob, environment: Environment) -> None:
     """Ten of two hundred labels are wrong, five on each side."""
     job.write_input(NIGHT, 100)

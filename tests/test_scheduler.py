@@ -374,6 +374,23 @@ def test_job_files_come_change_break_and_go(scheduler: Scheduler) -> None:
         poll(lambda: not scheduler.now.broken)
 
 
+def test_times_at_which_the_job_file_was_away_are_missed_for_that_reason(scheduler: Scheduler) -> None:
+    """Nobody held the scheduler up: whoever took the file away, or broke it, should read so."""
+    scheduler.known_since("away", "* * * * *", "grace = '0s'", hours=0)
+    path = scheduler.folder / "jobs" / "away.toml"
+    with scheduler:
+        scheduler.until("scheduled", "away")
+        path.rename(path.with_suffix(".away"))
+        scheduler.until("unscheduled", "away")
+        scheduler.clock.set_by(minutes=3)
+        path.with_suffix(".away").rename(path)
+        (missed,) = scheduler.until("missed", "away")
+        scheduler.clock.set_by(minutes=3)
+        _, held_up = scheduler.until("missed", "away", count=2)
+    assert missed["message"].endswith("not started in time: its job file was away, or broken")
+    assert "the clock was set" in held_up["message"]
+
+
 def test_a_broken_file_still_runs_by_its_last_good_definition(tmp_path: Path) -> None:
     """The process is given a copy of it."""
     copies = tmp_path / "copies"

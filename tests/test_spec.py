@@ -67,6 +67,11 @@ def test_the_logical_date_is_that_of_the_latest_scheduled_time(tmp_path: Path) -
     ("old", "new", "words"),
     [
         ('version = "v1"', 'versoin = "v1"', ["model.versoin: unknown key", "did you mean 'version'?"]),
+        (
+            'name = "tiny"',
+            'name = "tiny"\nkeep_runs = 9223372036854775808',
+            ["job.keep_runs", "less than or equal to 1000000000"],
+        ),
         ('name = "tiny"', 'name = ".."', ["job.name = '..'", "isn't only dots"]),
         ('label = "truth"', 'lable = "truth"', ["holdout[0].lable", "did you mean 'label'?", "holdout[0].label: missing"]),
         ('schedule = "15 2 * * *"', 'schedule = "15 25 * * *"', ["job.schedule = '15 25 * * *'", "bad hour"]),
@@ -119,6 +124,13 @@ def test_an_error_names_file_key_and_value_and_says_what_to_do(tmp_path: Path, o
     assert str(tmp_path / "job.toml") in message
     assert [word for word in words if word not in message] == []
     assert "hunter2" not in message
+
+
+def test_a_path_that_cannot_be_written_down_is_refused(tmp_path: Path) -> None:
+    """It would be in the ledger, and in every message."""
+    path = write(tmp_path).rename(tmp_path / "job\udcff.toml")
+    with pytest.raises(SpecError, match=r"job\\xff\.toml: its path is not UTF-8, so it can't be written down; rename the file"):
+        load(path)
 
 
 def test_a_lower_precision_needs_inputs_that_it_applies_to(tmp_path: Path) -> None:

@@ -136,7 +136,8 @@ def test_a_stack_from_start_to_end(stack: Commands) -> None:
 
         second = stack("up")
         assert second.returncode == 1
-        said = f"error: a stack runs in {stack.folder} already (process {process.pid}); 'batchgauge stack down' ends it\n"
+        down = f"batchgauge stack down --folder {stack.folder}"
+        said = f"error: a stack runs in {stack.folder} already (process {process.pid}); '{down}' ends it\n"
         assert second.stderr == said
 
         prometheus = servers_of(record)["prometheus"]
@@ -153,7 +154,9 @@ def test_a_stack_from_start_to_end(stack: Commands) -> None:
     assert err.endswith(f"the stack in {stack.folder} has ended; its data is kept\n")
     assert gone(record)
     assert stack("status").returncode == 1
-    assert f"no stack runs in {stack.folder}; 'batchgauge stack up' starts one" in stack("status").stdout
+    assert (
+        f"no stack runs in {stack.folder}; 'batchgauge stack up --folder {stack.folder}' starts one" in stack("status").stdout
+    )
 
 
 def servers_of(record: Record) -> dict[str, str]:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from jobs.delivery import push_jobs
 from jobs.environment import Environment, read
 from jobs.scheduler.sync import Sync
 from monitoring.gateway import Gateway
 from monitoring.ledger import Ledger
-from monitoring.push import deliver
+from monitoring.push import Delivery, deliver
 from monitoring.servers import Server
 from monitoring.state import Destination, JobState
+from pipelines.errors import LedgerError
 from tests.faults.server import FaultServer, answer
 from tests.reports import definition, run_start
 
@@ -106,6 +109,29 @@ def test_a_gateway_that_is_down_is_asked_once_for_all_jobs(known: Ledger, enviro
     refused = sync(known, environment).once()
     assert len(refused.errors) == 1
     assert url in refused.errors[0]
+
+
+def test_by_hand_a_silent_gateway_is_waited_for_once(
+    known: Ledger, environment: Environment, pushgateway: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And its jobs don't stop the others'; a job that nobody knows does, before anything is pushed."""
+    waited: list[float | None] = []
+
+    def deliver_noted(*arguments: Any, deadline_seconds: float | None = None, **options: Any) -> Delivery:
+        waited.append(deadline_seconds)
+        return deliver(*arguments, deadline_seconds=0.2, **options)
+
+    monkeypatch.setattr("jobs.delivery.deliver", deliver_noted)
+    with FaultServer(answer("404 Gone")) as server:
+        pushing(known, server.url)
+    elsewhere = Destination(gateway=pushgateway.url)
+    known.register(definition("c", destination=elsewhere), now=1000.0, next_expected_at=None)
+    with pytest.raises(LedgerError, match="nosuch"):
+        push_jobs(known, ("c", "nosuch"), environment, only_owed=False)
+    assert waited == []
+    pushes = push_jobs(known, JOBS, environment, only_owed=False)
+    assert [bool(push.error) for push in pushes] == [True, True, False]
+    assert waited == [None, 1.0, None]
 
 
 def test_a_gateway_that_lists_but_takes_nothing_is_tried_with_one_job(known: Ledger, environment: Environment) -> None:

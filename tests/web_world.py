@@ -211,7 +211,7 @@ def hostile_world(ledger: Ledger) -> World:
         running=(RunningJob(HOSTILE, 1, NOW),),
         waiting=waiting,
         retraining=(RetrainingJob(HOSTILE, None, NOW, waits=True),),
-        broken=(BrokenFile(HOSTILE, HOSTILE * 100, running=False),),
+        broken=(BrokenFile(HOSTILE + "\udcff", HOSTILE * 100, running=False),),
         missed=(MissedRun(HOSTILE, NOW, HOSTILE * 100),),
         trouble=HOSTILE * 100,
     )

@@ -47,7 +47,12 @@ def open_ledger(environment: Environment | None = None) -> Ledger:
 
 def job_name(name: str) -> str:
     """A job's name: as given, or that of the job file that was named instead."""
-    return load_spec(Path(name)).job.name if name.endswith(".toml") and Path(name).is_file() else name
+    return load_spec(Path(name)).job.name if names_a_file(name) else name
+
+
+def names_a_file(name: str) -> bool:
+    """Whether a job is named by its job file."""
+    return name.endswith(".toml") and Path(name).is_file()
 
 
 def duration(option: str, text: str) -> float:

@@ -59,12 +59,16 @@ def forget(
         if not yes and not typer.confirm(f"forget {name!r}, with its history and counters?", err=True):
             raise typer.Exit(FAILED)
         forget_job(ledger, name, environment, offline=offline)
-    typer.echo(f"forgot {name!r}", err=True)
+    printing.say(f"forgot {name!r}")
 
 
 def gc(
     *,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would become of each group.")] = False,
+    abandon: Annotated[
+        list[str] | None,
+        typer.Option(metavar="URL", help="A gateway that is gone for good: its groups are not looked for any more."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Delete groups from gateways that this ledger has pushed, and that no job in it owns any more."""
@@ -72,14 +76,20 @@ def gc(
 
     environment = read_environment()
     with open_ledger(environment) as ledger:
-        leftovers = collect(ledger, dry_run=dry_run, credentials=environment.credentials, ca_file=environment.ca_file)
+        leftovers = collect(
+            ledger,
+            dry_run=dry_run,
+            credentials=environment.credentials,
+            ca_file=environment.ca_file,
+            abandoned=frozenset(abandon or ()),
+        )
     if json:
         printing.show_json([leftover.document() for leftover in leftovers])
     else:
         for leftover in leftovers:
-            typer.echo(leftover.sentence(dry_run=dry_run), err=leftover.error is not None)
+            printing.say(leftover.sentence(dry_run=dry_run), err=leftover.error is not None)
     for error in sorted({leftover.error for leftover in leftovers if leftover.error}):
-        typer.echo(f"error: {error}", err=True)
+        printing.say(f"error: {error}")
     raise typer.Exit(FAILED if any(leftover.error for leftover in leftovers) else 0)
 
 
@@ -88,5 +98,5 @@ def _show_pushes(pushes: list[Push], *, json: bool) -> None:
         printing.show_json([push.document() for push in pushes])
     for push in pushes:
         if push.error or not json:
-            typer.echo(push.sentence(), err=True)
+            printing.say(push.sentence())
     raise typer.Exit(FAILED if any(push.error for push in pushes) else 0)

@@ -36,22 +36,22 @@ def stack_up(
 
     def show(status: stack.Status) -> None:
         printing.show(stack.status_table(status), status.document(), as_json=False)
-        typer.echo(stack.next_steps(status), err=True)
+        printing.say(stack.next_steps(status))
 
     place = folder or stack.default_folder(read_environment())
     if detach:
         show(stack.up_detached(place, interval=scrape_interval, textfiles=textfiles))
         down = f"batchgauge stack down{f' --folder {folder}' if folder else ''}"
-        typer.echo(f"It runs in the background; '{down}' ends it.", err=True)
+        printing.say(f"It runs in the background; '{down}' ends it.")
     else:
-        stack.up(place, interval=scrape_interval, textfiles=textfiles, say=lambda line: typer.echo(line, err=True), show=show)
+        stack.up(place, interval=scrape_interval, textfiles=textfiles, say=printing.say, show=show)
 
 
 def stack_down(*, folder: StackFolder = None) -> None:
     """End the stack, and wait until it has ended. Its data stays."""
     from jobs import stack
 
-    typer.echo(stack.down(folder or stack.default_folder(read_environment())), err=True)
+    printing.say(stack.down(folder or stack.default_folder(read_environment())))
 
 
 def stack_status(*, folder: StackFolder = None, json: Json = False) -> None:
@@ -93,7 +93,7 @@ def export(
     )
     files = deployment.files(addresses)
     deployment.write(folder, files, force=force)
-    typer.echo(f"wrote {len(files)} files to {folder}", err=True)
+    printing.say(f"wrote {len(files)} files to {folder}")
 
 
 def crontab(
@@ -118,7 +118,7 @@ def crontab(
     )
     typer.echo(made.text(), nl=False)
     for note in (*left_out, *made.notes()):
-        typer.echo(f"note: {note}", err=True)
+        printing.say(f"note: {note}")
 
 
 def systemd(
@@ -145,4 +145,4 @@ def systemd(
     files = units(jobs, host)
     write(output, files, force=force)
     for note in (*left_out, *steps(output, files, missing(jobs, environment), host.user)):
-        typer.echo(f"note: {note}", err=True)
+        printing.say(f"note: {note}")

@@ -21,7 +21,7 @@ def validate(specs: SpecFiles, *, json: Json = False) -> None:
         printing.show_json(rows)
     for item in checked:
         if item.error:
-            typer.echo(f"error: {item.error}", err=True)
+            printing.say(f"error: {item.error}")
         elif not json:
             typer.echo(f"{item.file}: ok, job {item.job!r}")
     raise typer.Exit(USAGE if any(item.error for item in checked) else 0)
@@ -38,7 +38,7 @@ def list_jobs(*, json: Json = False) -> None:
     with open_ledger() as ledger:
         states = settled_states(ledger)
     if not states and not json:
-        typer.echo("no jobs yet; 'batchgauge register SPEC' or 'batchgauge run SPEC' makes one known", err=True)
+        printing.say("no jobs yet; 'batchgauge register SPEC' or 'batchgauge run SPEC' makes one known")
         return
     printing.show(job_list(states, time()), [state_document(state) for state in states] if json else [], as_json=json)
 
@@ -63,7 +63,7 @@ def status(job: JobName, *, json: Json = False) -> None:
 def history(
     job: JobName,
     *,
-    limit: Annotated[int, typer.Option(min=1, help="How many runs, newest first.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=1_000_000_000, help="How many runs, newest first.")] = 20,
     json: Json = False,
 ) -> None:
     """Show a job's runs, newest first."""
@@ -96,7 +96,7 @@ def report(
     file = output or publish.default_file(name)
     publish.write(written, file)
     if file != publish.STDOUT:
-        typer.echo(f"wrote {file}", err=True)
+        printing.say(f"wrote {file}")
 
 
 def schema() -> None:

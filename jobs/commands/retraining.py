@@ -19,6 +19,7 @@ from jobs.commands.common import (
     SpecFile,
     job_name,
     load_spec,
+    names_a_file,
     open_ledger,
     read_environment,
 )
@@ -67,7 +68,7 @@ def retrain(
     try:
         printing.show(retrain_summary(result), retrain_document(result), as_json=json)
     except printing.PrintingError as error:  # it can't change what the exit code says of it
-        typer.echo(f"warning: {error}; 'batchgauge retrains' has it", err=True)
+        printing.say(f"warning: {error}; 'batchgauge retrains' has it")
     outcome = result.record.outcome if result.record else None
     code = {None: SKIPPED, "failed": FAILED, "stopped": FAILED, "refused": REFUSED}.get(outcome, 0)
     raise typer.Exit(stop.exit_code if stop.exit_code and code == FAILED else code)
@@ -76,7 +77,7 @@ def retrain(
 def retrains(
     job: JobName,
     *,
-    limit: Annotated[int, typer.Option(min=1, help="How many retrainings, newest first.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=1_000_000_000, help="How many retrainings, newest first.")] = 20,
     json: Json = False,
 ) -> None:
     """Show how a job's model was trained again, newest first."""
@@ -96,7 +97,7 @@ def rollback(job: JobName, *, json: Json = False) -> None:
 
     environment = read_environment()
     with open_ledger(environment) as ledger:
-        file = Path(job) if job.endswith(".toml") else Path(ledger.definition(job).spec_path)
+        file = Path(job) if names_a_file(job) else Path(ledger.definition(job).spec_path)
         result = roll_back(ledger, load_spec(file), environment)
     printing.show(retrain_summary(result), retrain_document(result), as_json=json)
 

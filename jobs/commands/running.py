@@ -68,7 +68,7 @@ def run(
     try:
         printing.show(run_summary(result, breached), run_document(result, breached), as_json=json)
     except printing.PrintingError as error:  # it can't change what the exit code says of the run
-        typer.echo(f"warning: {error}; 'batchgauge history' has it", err=True)
+        printing.say(f"warning: {error}; 'batchgauge history' has it")
     code = _exit_code(result.report.outcome, breached=bool(breached) and fail_on_breach)
     # A signal that came when the work was done (only the push was left) has stopped nothing.
     raise typer.Exit(stop.exit_code if stop.exit_code and code == FAILED else code)
@@ -113,8 +113,7 @@ def schedule(
 
 
 def _run(request: RunRequest, cancellation: Cancellation) -> RunResult:
-    from rich.console import Console
-
+    from jobs.console import Console
     from jobs.progress import watching
     from jobs.run import run as run_job  # the import that brings in torch
 

@@ -57,8 +57,7 @@ def tune(
 
 
 def _tune(request: TuneRequest) -> TuneResult:
-    from rich.console import Console
-
+    from jobs.console import Console
     from jobs.tune.progress import watching
     from jobs.tune.session import tune as tune_job
     from pipelines.cancellation import Cancellation, Cancelled
@@ -70,5 +69,5 @@ def _tune(request: TuneRequest) -> TuneResult:
             with printing.kept_for_the_report():
                 return tune_job(request, watch=watch, cancellation=cancellation)
         except Cancelled as error:
-            typer.echo(f"{error}: nothing was measured to the end, and nothing was changed", err=True)
+            printing.say(f"{error}: nothing was measured to the end, and nothing was changed")
             raise typer.Exit(stop.exit_code or FAILED) from None

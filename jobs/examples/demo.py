@@ -20,13 +20,13 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from time import monotonic, sleep, time
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from dashboards.check import Source
 from dashboards.queries import QUERIES
 from jobs.breaches import breaches
+from jobs.console import Console
 from jobs.delivery import register_job
 from jobs.environment import read
 from jobs.examples import breast_cancer, digits

@@ -9,12 +9,13 @@ from datetime import UTC, date, datetime
 from itertools import pairwise
 from statistics import median
 
+from jobs.foreign import name
 from jobs.report.facts import Facts
 from jobs.report.figures.axis import Axis, count_axis, day_axis, ratio_axis
 from jobs.report.figures.plot import KINDS, Bar, Change, Frame, Mark, Point, bar_plot, line_plot
 from jobs.report.quantities import DURATION, LATENCY, SPEED, Figure, Quantity
 from jobs.report.tiles import held_out
-from jobs.report.words import duration, name, plural, ratio
+from jobs.report.words import duration, plural, ratio
 from jobs.summary import estimate, seconds
 from monitoring.ledger import RunRecord
 from pipelines.report import Estimate, Outcome, RunReport

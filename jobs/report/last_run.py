@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from jobs.foreign import LONGEST_NAME, name, text
 from jobs.report.batch_figures import batch_figures
 from jobs.report.facts import Facts
 from jobs.report.figures.small import stacked_bar
 from jobs.report.quantities import Figure
-from jobs.report.words import LONGEST_NAME, binary_bytes, duration, name, text
+from jobs.report.words import binary_bytes, duration
 from jobs.summary import seconds
 from pipelines.report import Outcome, RunReport, Stage, TuningReport
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from jobs.foreign import name
 from jobs.report.facts import Facts
 from jobs.report.history import history
 from jobs.report.last_run import last_run
@@ -13,7 +14,7 @@ from jobs.report.look import Style, style, templates
 from jobs.report.quality import quality
 from jobs.report.tiles import tiles
 from jobs.report.verdict import Level, verdict
-from jobs.report.words import duration, name
+from jobs.report.words import duration
 
 _HERE = Path(__file__).parent
 _SIGNS = {Level.CRITICAL: "failed", Level.WARNING: "partial", Level.NOTE: "skipped"}

@@ -8,10 +8,11 @@ from math import ceil
 
 from markupsafe import Markup
 
+from jobs.foreign import name
 from jobs.report.facts import Facts
 from jobs.report.figures.axis import Axis, ratio_axis
 from jobs.report.figures.small import share_bar, whisker
-from jobs.report.words import Clock, bounds, name, plural, ratio
+from jobs.report.words import Clock, bounds, plural, ratio
 from jobs.summary import worst_slices
 from monitoring.state import Thresholds
 from pipelines.report import ClassReport, Estimate, HoldoutReport, SliceReport

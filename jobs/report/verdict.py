@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from jobs.breaches import breaches
-from jobs.report.words import Clock, duration, name, plural, text
+from jobs.foreign import name, text
+from jobs.report.words import Clock, duration, plural
 from jobs.summary import estimate
 from monitoring.ledger import RetrainRecord
 from monitoring.state import JobState

@@ -1,8 +1,7 @@
-"""Values as a person reads them, and other people's words made fit for a page."""
+"""Values as a person reads them."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
@@ -10,28 +9,7 @@ from zoneinfo import ZoneInfo
 from jobs.summary import seconds
 from pipelines.report import Estimate
 
-LONGEST_NAME = 120
-LONGEST_TEXT = 4000
-
 _DAY = 86_400.0
-# What is no picture on a page: controls (shown as their signs, ␀ to ␟), and what would turn the text around it.
-_CONTROLS = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\t\n"} | {0x7F: 0x2421}
-_UNSHOWN = re.compile("[\x80-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
-
-
-def text(words: str, *, longest: int = LONGEST_TEXT) -> str:
-    """Several lines, cut to `longest` characters, with the length said where something was cut."""
-    cut = words[:longest]
-    left = len(words) - len(cut)
-    shown = _UNSHOWN.sub("\ufffd", cut.translate(_CONTROLS))
-    return f"{shown}\n… and {left:,} more characters" if left else shown
-
-
-def name(words: str, *, longest: int = LONGEST_NAME) -> str:
-    """One line, cut to `longest` characters; a line break is shown as ␊."""
-    cut = words[:longest].replace("\n", "\u240a").replace("\t", "\u2409")
-    shown = _UNSHOWN.sub("\ufffd", cut.translate(_CONTROLS))
-    return f"{shown}…" if len(words) > longest else shown
 
 
 def duration(value: float) -> str:

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictStr, ValidationError
 
-from jobs.report.words import name
+from jobs.foreign import name
 from monitoring.ledger import AlertId
 from pipelines.errors import BatchgaugeError, printable
 

@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from jobs.foreign import name
 from jobs.retrain.request import RetrainResult
 from jobs.summary import moment, push_line, seconds
 from monitoring.ledger import ModelId, RetrainOutcome, RetrainRecord
@@ -40,8 +41,8 @@ def retrain_summary(result: RetrainResult) -> RenderableType:
 def retrain_history(records: Iterable[RetrainRecord]) -> Table:
     """Retrainings, newest first."""
     table = Table(box=None, padding=(0, 2), header_style="dim")
-    for name in ("started", "date", "by", "outcome", "took", "before", "after", "reason"):
-        table.add_column(name)
+    for heading in ("started", "date", "by", "outcome", "took", "before", "after", "reason"):
+        table.add_column(heading)
     for record in records:
         table.add_row(
             moment(record.started_at),
@@ -71,7 +72,7 @@ def retrain_document(result: RetrainResult) -> dict[str, Any]:
     return {
         "retrain": record_document(result.record) if result.record else None,
         "reason": result.record.reason if result.record else result.reason,
-        "push": {"delivered": result.delivery is not None, "error": result.push_error},
+        "push": {"delivered": bool(result.delivery and result.delivery.destinations), "error": result.push_error},
     }
 
 
@@ -87,7 +88,7 @@ def record_document(record: RetrainRecord) -> dict[str, Any]:
 
 
 def _headline(record: RetrainRecord) -> Text:
-    text = Text.assemble((record.job, "bold"), f" · {record.logical_date} · ", outcome_text(record))
+    text = Text.assemble((name(record.job), "bold"), f" · {record.logical_date} · ", outcome_text(record))
     if record.finished_at is not None:
         text.append(f" in {seconds(record.finished_at - record.started_at)}")
     return text

@@ -102,12 +102,19 @@ class Dispatcher:
             return f"it waited too long for one of {self._duty.settings.max_running} places (--max-running)"
         return "the scheduler was held up, or the clock was set"
 
+    def _why_not_ours(self, name: str, due_at: float) -> str | None:
+        """Why we could not have started the job at that time; None when we could."""
+        waited, job = self._waiting.get(name), self._duty.jobs.get(name)
+        if waited is not None and waited.due_at == due_at:
+            return None
+        if due_at < self._began_at:
+            return "no scheduler was running"
+        return None if job is not None and job.since <= due_at else "its job file was away, or broken"
+
     def _miss(self, name: str, spec: JobSpec, schedule: Schedule, times: tuple[float, ...], reason: str) -> None:
         if not times:
             return
-        waited = self._waiting.get(name)
-        ours = [due_at >= self._began_at or (waited is not None and waited.due_at == due_at) for due_at in times]
-        reasons = [f"not started in time: {reason if known else 'no scheduler was running'}" for known in ours]
+        reasons = [f"not started in time: {self._why_not_ours(name, due_at) or reason}" for due_at in times]
         count = bookkeeping.miss(self._duty.ledger, spec, schedule, times, reasons)
         self.missed += count
         self._latest_missed.extend(map(MissedRun, [name] * len(times), times, reasons))

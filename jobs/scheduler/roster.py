@@ -21,11 +21,15 @@ from monitoring.ledger import Ledger
 
 @dataclass(slots=True)
 class Job:
-    """A job by its last good definition. `next_at`: when it is due next (Unix seconds), if it has a schedule."""
+    """A job by its last good definition. `next_at`: when it is due next (Unix seconds), if it has a schedule.
+
+    `since`: when its file came, if that was after the scheduler began; before that nothing was there to be started.
+    """
 
     file: JobFile
     spec: JobSpec
     schedule: Schedule | None
+    since: float
     next_at: float | None = None
 
 
@@ -73,6 +77,7 @@ class Roster:
         self._now = now
         self._changed = changed
         self._unlisted: set[str] = set()
+        self._began = False
 
     def rescan(self, dispatch: Dispatch, *, at_once: bool = False) -> None:
         """Look for job files that have changed, and take them over."""
@@ -89,6 +94,7 @@ class Roster:
             self._log("broken file", f"{error}; its jobs stay as they were", error=error)
         self._unlisted = unlisted
         self._reconcile(dispatch)
+        self._began = True
 
     def look_anew(self, dispatch: Dispatch) -> None:
         """The clock was set: the jobs' next times are nearer or farther than they were."""
@@ -116,8 +122,9 @@ class Roster:
             return  # a new schedule would take its scheduled time from it; the next scan comes soon
         if old := bookkeeping.old_schedule(self._ledger, file.spec, self._environment):
             dispatch.close(name, file.spec, old)
-        known = name in self.jobs
-        job = Job(file, file.spec, Schedule.of(file.spec.definition(self._environment)))
+        known = self.jobs.get(name)
+        since = known.since if known else self._now() if self._began else 0.0
+        job = Job(file, file.spec, Schedule.of(file.spec.definition(self._environment)), since)
         self._enter(name, job)
         self.jobs[name] = job
         self._changed()

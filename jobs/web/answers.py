@@ -171,7 +171,7 @@ def scheduler_document(now: Snapshot, at: float) -> SchedulerDocument:
         waiting=tuple(QueuedDocument(job=one.job, due_at=one.due_at) for one in now.waiting),
         retraining=tuple(RetrainingDocument.model_validate(one, from_attributes=True) for one in now.retraining),
         missed=tuple(MissedDocument(job=one.job, due_at=one.due_at, reason=_cut(one.reason)) for one in now.missed),
-        broken=tuple(BrokenDocument(file=one.file, error=_cut(one.error), running=one.running) for one in now.broken),
+        broken=tuple(BrokenDocument(file=_cut(one.file), error=_cut(one.error), running=one.running) for one in now.broken),
         runs_started=now.runs_started,
         runs_missed=now.runs_missed,
         retrains_started=now.retrains_started,
@@ -187,7 +187,10 @@ def _cut(words: None) -> None: ...
 @overload
 def _cut(words: str | None) -> str | None: ...
 def _cut(words: str | None) -> str | None:
-    """Somebody's words, as far as there is room; what is left out is said."""
-    if words is None or len(words) <= _LONGEST:
+    """Somebody's words, as far as there is room and as UTF-8 can say them; what is left out is said."""
+    if words is None:
+        return None
+    words = words.encode(errors="backslashreplace").decode()
+    if len(words) <= _LONGEST:
         return words
     return f"{words[:_LONGEST]}… and {len(words) - _LONGEST:,} more characters"

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from jobs.breaches import breaches
+from jobs.foreign import name
 from jobs.report.verdict import Level
-from jobs.report.words import duration, name, plural
+from jobs.report.words import duration, plural
 from jobs.web.board import JobNow
 from pipelines.report import Outcome, RunReport
 

@@ -12,8 +12,9 @@ from urllib.parse import urlencode
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
+from jobs.foreign import name, text
 from jobs.report.look import style, templates
-from jobs.report.words import Clock, duration, name, plural, rough, text
+from jobs.report.words import Clock, duration, plural, rough
 from jobs.web.board import Board, Overview
 from jobs.web.queries import PageQuery, understood
 from jobs.web.reports import FRAMES

@@ -9,11 +9,12 @@ from urllib.parse import quote
 
 from markupsafe import Markup
 
+from jobs.foreign import name
 from jobs.report.figures.axis import Axis, number, ratio_axis
 from jobs.report.figures.small import whisker
 from jobs.report.figures.strip import strip
 from jobs.report.verdict import Level
-from jobs.report.words import Clock, bounds, name, plural, ratio, rough
+from jobs.report.words import Clock, bounds, plural, ratio, rough
 from jobs.web.attention import Concern, concerns
 from jobs.web.board import JobNow
 from monitoring.ledger import RunOutline
