@@ -63,7 +63,7 @@ def _labels(value: dict[str, str]) -> dict[str, str]:
         if not LABEL_NAME.fullmatch(name):
             raise ValueError(f"{name!r} is not a label name: letters, digits and _, no digit first")
         if name in RESERVED_LABELS | {"job", "instance"}:
-            raise ValueError(f"{name!r} can't be a label name here: the metrics have a label of that name")
+            raise ValueError(f"{name!r} can't be a label name here: the metrics or the alerts have a label of that name")
         if not text:
             raise ValueError(f"label {name!r} is empty; leave it out")
     return value

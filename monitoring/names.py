@@ -263,5 +263,11 @@ SCHEDULER_WAITING_RETRAINS = _scheduler(
 )
 SCHEDULER_BEGAN = _scheduler("gauge", "batch_scheduler_started_timestamp_seconds", "When the scheduler began.")
 
-RESERVED_LABELS = frozenset({"le", *(label for metric in TABLE for label in metric.labels)})
-"""The families' own labels: a label added to a whole group must have another name, or it would overwrite them."""
+ALERT_LABELS = frozenset({"alertname", "severity", "depends_on", "retrain"})
+"""Those that the alert rules set."""
+
+RESERVED_LABELS = frozenset({"le", *ALERT_LABELS, *(label for metric in TABLE for label in metric.labels)})
+"""The families' own labels, and the alerts': one added to a whole group must have another name, or it would overwrite them.
+
+Two series that differ only in such a label give two alerts that don't differ, and Prometheus then drops the whole rule.
+"""

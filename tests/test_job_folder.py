@@ -43,6 +43,17 @@ def test_files_are_found_and_what_is_not_a_job_file_is_left_alone(jobs: Path) ->
     assert not folder.scan(at_once=True)
 
 
+@pytest.mark.parametrize("name", ["a", "z"])
+def test_a_renamed_file_is_the_same_job(jobs: Path, name: str) -> None:
+    """Wherever its new name stands in the alphabet: for a moment two files seem to be of one job."""
+    path = write(jobs, "job", file="m")
+    folder = opened(jobs)
+    path.rename(path.with_name(f"{name}.toml"))
+    assert folder.scan(at_once=True)
+    assert {job: file.path.stem for job, file in folder.jobs().items()} == {"job": name}
+    assert folder.broken == ()
+
+
 def test_a_change_is_believed_when_it_has_settled(jobs: Path) -> None:
     """An editor may be half-way through; a file that is away for a moment isn't gone."""
     path = write(jobs, "a")

@@ -116,6 +116,17 @@ def test_days_that_share_a_file_are_one(tmp_path: Path) -> None:
     assert judged(found) == {"labelled": ["2026-11"]}
 
 
+def test_a_month_that_is_judged_is_kept_from_training_from_its_first_day(tmp_path: Path) -> None:
+    """Though it is named by its last: the daily files of that month may have labels of the same rows."""
+    job = extended(tmp_path, FIXED.format(path="monthly/{date:%Y-%m}"))
+    written = job.write_labels(DAY, folder="other")
+    job.folder.joinpath("monthly", f"{DAY:%Y-%m}").mkdir(parents=True)
+    written.rename(job.folder / "monthly" / f"{DAY:%Y-%m}" / "rows.parquet")
+    found = of(job)
+    assert found.judged_from == DAY.replace(day=1)
+    assert found.learn["labelled"] == ()  # all of them are of this month
+
+
 def test_without_labels_there_is_nothing_to_judge_by(job: RetrainedJob) -> None:
     """The error names the holdout, and how far back was looked."""
     with pytest.raises(DataError, match=r"holdout 'labelled'.*no labelled files in the 91 days up to 2020-01-01"):

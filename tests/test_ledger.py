@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 
 from monitoring import names
-from monitoring.ledger import AlertId, Cause, Ledger, ModelId, RetrainOutcome, RetrainRecord
+from monitoring.ledger import AlertId, Cause, InPlace, Ledger, ModelId, RetrainOutcome, RetrainRecord
 from monitoring.state import Destination, JobState
 from pipelines.errors import LedgerError
-from pipelines.report import Outcome, Reason, Stage
+from pipelines.report import Estimate, Outcome, Reason, Stage
 from tests.reports import DAY, JOB, MODEL, definition, finished, holdout, one_run, part, run_start
 
 
@@ -176,6 +176,27 @@ def test_quality_outlives_an_evaluation_that_failed(ledger: Ledger) -> None:
     assert state.counters[names.EVALUATED_EXAMPLES.name, ("labelled",)] == 600
     ledger.register(definition(holdouts=()), now=2.0, next_expected_at=None)
     assert ledger.state(JOB).quality == {}
+
+
+@pytest.mark.parametrize(("used", "shown"), [("old", "new"), ("new", "new")])
+def test_a_run_that_a_promotion_overtook_brings_no_old_figures_back(ledger: Ledger, used: str, shown: str) -> None:
+    """It is in the history and in the counters; what is shown is of the model in use."""
+    registered(ledger)
+    report = finished("run-1", holdouts=(holdout(),))
+    models = {name: replace(MODEL, version=name, sha256=name) for name in ("old", "new")}
+    ledger.start_run(run_start("run-1", JOB, report.started_at), next_expected_at=None)
+    begun = RetrainRecord("r1", JOB, Cause.ALERT, DAY, "/m.pt2", report.started_at + 1, before=ModelId("old", "old"))
+    ledger.start_retrain(begun)
+    ended = replace(begun, outcome=RetrainOutcome.PROMOTED, finished_at=report.started_at + 2, after=ModelId("new", "new"))
+    better = replace(holdout(), accuracy=Estimate(0.99, 0.98, 1.0))
+    ledger.finish_retrain(ended, InPlace(models["new"], ((better, DAY),)))
+    ledger.finish_run(replace(report, model=models[used]))
+    state = ledger.state(JOB)
+    assert (state.model, state.quality["labelled"]) == (models[shown], better if used == "old" else holdout())
+    assert state.counters[names.EVALUATED_EXAMPLES.name, ("labelled",)] == 600
+    assert state.latest is not None
+    one_run(ledger, replace(finished("run-2", started_at=report.started_at + 3), model=models["old"]), ())
+    assert ledger.state(JOB).model == models["old"]  # it was put back by hand: the run says what is in use
 
 
 def test_only_success_is_the_last_success(ledger: Ledger) -> None:

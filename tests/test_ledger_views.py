@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import date
 from itertools import pairwise
 
 import pytest
@@ -126,6 +127,25 @@ def test_the_latest_runs_of_all_jobs(two_jobs: Ledger) -> None:
 def test_the_latest_runs_that_are_meant(job: str | None, outcome: Outcome | None, found: list[str], two_jobs: Ledger) -> None:
     """Of one job, of one outcome, of both; the limit counts what is left."""
     assert [run.run_id for run in two_jobs.latest_runs(limit=2, job=job, outcome=outcome)] == found
+
+
+def test_the_last_runs_of_days_are_one_a_day_however_many_there_were(ledger: Ledger) -> None:
+    """Of those that ended well; days that have not been yet are left out, and failed runs hide nothing."""
+    ledger.register(definition("digits"), now=1.0, next_expected_at=None)
+
+    def ran(name: str, day: date, outcome: Outcome) -> None:
+        ledger.start_run(replace(run_start(name, "digits"), logical_date=day), next_expected_at=None)
+        ledger.finish_run(replace(finished(name, "digits", outcome=outcome), logical_date=day))
+
+    days = [date(2026, 11, day) for day in (20, 21, 22)]
+    for number in range(9):
+        failed = number in {5, 8}
+        ran(f"run-{number}", days[number // 3], Outcome.FAILED if failed else (Outcome.SUCCESS, Outcome.PARTIAL)[number % 2])
+    ran("future", date(2062, 11, 22), Outcome.SUCCESS)
+    found = ledger.last_runs_of_days("digits", days=2, until=date(2026, 11, 23))
+    assert [run.run_id for run in found] == ["run-7", "run-4"]
+    assert [run.run_id for run in ledger.last_runs_of_days("digits", days=9, until=days[0])] == ["run-2"]
+    assert ledger.last_runs_of_days("nobody", days=9, until=days[0]) == ()
 
 
 def test_outlines_are_runs_without_their_reports(two_jobs: Ledger) -> None:

@@ -213,6 +213,15 @@ def test_a_training_that_fails_leaves_the_champion(job: RetrainedJob, environmen
     assert counted(environment, "failed") == 1
 
 
+def test_a_training_that_writes_over_the_model_in_use_is_found_out(job: RetrainedJob, environment: Environment) -> None:
+    """The next run would use it, and nobody would know since when."""
+    job.write_trainer(f"(training.root / {job.model.name!r}).write_bytes(b'rubbish')")
+    record = go(job, environment)
+    assert record.outcome is RetrainOutcome.FAILED
+    assert "wrote no file to training.candidate" in (record.reason or "")
+    assert f"model {job.model} was changed meanwhile: by the training function itself" in (record.reason or "")
+
+
 def test_an_entrypoint_that_is_not_there_is_named(job: RetrainedJob, environment: Environment) -> None:
     """As anywhere else."""
     job.edit({"trainer.py:train": "trainer.py:trian"})

@@ -67,6 +67,8 @@ def test_a_message_is_read() -> None:
         (changed(fingerprint="../../etc"), r"alerts\.0\.fingerprint"),
         (changed(fingerprint=None), r"alerts\.0\.fingerprint"),
         (changed(startsAt="yesterday"), r"alerts\.0\.startsAt"),
+        (changed(startsAt="0001-01-01T00:00:00+14:00"), r"alerts\.0\.startsAt: .*outside of the calendar"),
+        (changed(startsAt="9999-12-31T23:59:59-14:00"), r"alerts\.0\.startsAt: .*outside of the calendar"),
         (changed(startsAt=0), r"alerts\.0\.startsAt"),
         (changed(startsAt="2026-11-22T02:15:45"), r"alerts\.0\.startsAt"),
         (changed(labels={"job": 7}), r"alerts\.0\.labels\.job"),

@@ -28,7 +28,7 @@ from jobs.run import run
 from jobs.spec import load
 from monitoring import servers
 from monitoring.ledger import Ledger
-from monitoring.names import TABLE
+from monitoring.names import ALERT_LABELS, TABLE
 from monitoring.servers import Server
 from pipelines.cancellation import Cancellation
 from tests.conftest import poll
@@ -191,6 +191,7 @@ def test_an_alert_says_how_grave_it_is_and_where_to_look(name: str) -> None:
     gateway = {} if name == "BatchGatewayDown" else {"depends_on": "gateway"}
     retrain = {"retrain": "candidate"} if name in {"ModelAccuracyLow", "ModelRecallLow"} else {}
     assert rule["labels"] == {"severity": rule["labels"]["severity"]} | gateway | retrain
+    assert rule["labels"].keys() < ALERT_LABELS  # none of which a job's own label can be called
     assert re.fullmatch(r"\d+m", rule["for"])
     assert notes["summary"]
     assert notes["description"]

@@ -106,6 +106,7 @@ def test_the_logical_date_is_that_of_the_latest_scheduled_time(tmp_path: Path) -
         ),
         ("[thresholds]", '[push]\ngateway = "gw:9091"\n[thresholds]', ["push.gateway = 'gw:9091'", "http://host:port"]),
         ("[thresholds]", '[push]\nlabels = { job = "x" }\n[thresholds]', ["push.labels", "'job' can't be a label name"]),
+        ("[thresholds]", '[push]\nlabels = { severity = "x" }\n[thresholds]', ["'severity' can't be a label name", "alerts"]),
         ('slices = ["side"]', 'slices = [{ column = "x", bins = [2, 1] }]', ["holdout[0].slices[0]", "must rise"]),
         ("[thresholds]", '[push]\npassword = "hunter2"\n[thresholds]', ["push.password: unknown key"]),
         ("[thresholds]", '[push]\ngateway = "http://u:p@hunter2@h"\n[thresholds]', ["push.gateway"]),

@@ -160,7 +160,7 @@ def _retraining(failed: RetrainRecord | None, clock: Clock) -> Iterator[Finding]
     if failed is not None:
         ago = clock.ago(failed.finished_at or failed.started_at)
         words = text(failed.reason or "No reason was recorded.", longest=1000)
-        yield Finding(Level.WARNING, f"The last retraining failed, {ago}; the model in use is the one from before.", words)
+        yield Finding(Level.WARNING, f"The last retraining failed, {ago}; it has put no model in place.", words)
 
 
 def _push(state: JobState, clock: Clock) -> Iterator[Finding]:

@@ -6,10 +6,10 @@ named here are not looked at, so newer Alertmanagers may add some.
 
 from __future__ import annotations
 
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictStr, ValidationError
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StrictStr, ValidationError
 
 from jobs.foreign import name
 from monitoring.ledger import AlertId
@@ -28,6 +28,13 @@ class MessageError(BatchgaugeError):
     """What came is no message of Alertmanager's, or too large."""
 
 
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("is outside of the calendar in UTC") from error
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -37,13 +44,13 @@ class Alert(_Part):
 
     status: Literal["firing", "resolved"]
     labels: Annotated[dict[_Label, _Label], Field(max_length=_MAX_LABELS)]
-    starts_at: AwareDatetime = Field(alias="startsAt", strict=True)  # text: no count of seconds
+    starts_at: Annotated[AwareDatetime, AfterValidator(_in_utc)] = Field(alias="startsAt", strict=True)  # text: no seconds
     fingerprint: Annotated[StrictStr, Field(pattern=r"^[0-9a-f]{1,64}$")]
 
     @property
     def id(self) -> AlertId:
         """The same however often this firing of it is told."""
-        return AlertId(self.fingerprint, self.starts_at.astimezone(UTC).isoformat())
+        return AlertId(self.fingerprint, self.starts_at.isoformat())
 
 
 class Message(_Part):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 from jobs.retrain.policy import Evaluation, JobFacts
 from jobs.retrain.settling import settle_retrains
 from jobs.spec import JobSpec
 from monitoring.ledger import Ledger, RunRecord
 
-_RUNS_FOR_EACH_DAY = 10
-_FEWEST_RUNS = 50
+_FEWEST_DAYS = 30
 
 
 def gather(ledger: Ledger, spec: JobSpec) -> JobFacts:
@@ -16,26 +17,21 @@ def gather(ledger: Ledger, spec: JobSpec) -> JobFacts:
     job, settings = spec.job.name, spec.retrain
     settle_retrains(ledger, job)
     state = ledger.state(job)
-    days = settings.after if settings else 1
-    runs = ledger.runs(job, limit=max(_FEWEST_RUNS, days * _RUNS_FOR_EACH_DAY))
+    tomorrow = datetime.now(UTC).date() + timedelta(days=1)  # somewhere it is already; a later day has not been
+    runs = ledger.last_runs_of_days(job, days=max(_FEWEST_DAYS, settings.after if settings else 1), until=tomorrow)
     return JobFacts(
         job=job,
         settings=settings,
         thresholds=state.definition.thresholds,
         labels=state.definition.destination.labels,
-        evaluations=_evaluations(runs),
+        evaluations=tuple(filter(None, map(_evaluation, runs))),
         retrains=ledger.retrains(job, limit=None),
     )
 
 
-def _evaluations(runs: tuple[RunRecord, ...]) -> tuple[Evaluation, ...]:
-    """The last evaluation of each day, the newest day first. `runs` are newest first."""
-    by_day: dict[object, Evaluation] = {}
-    for run in runs:
-        report = run.report
-        judged = {one.name: one for one in report.holdouts if one.error is None} if report else {}
-        if report is not None and report.model is not None and judged and run.logical_date not in by_day:
-            by_day[run.logical_date] = Evaluation(
-                run.logical_date, report.started_at, report.finished_at, report.model.sha256, judged
-            )
-    return tuple(sorted(by_day.values(), key=lambda one: one.logical_date, reverse=True))
+def _evaluation(run: RunRecord) -> Evaluation | None:
+    report = run.report
+    judged = {one.name: one for one in report.holdouts if one.error is None} if report else {}
+    if report is None or report.model is None or not judged:
+        return None
+    return Evaluation(run.logical_date, report.started_at, report.finished_at, report.model.sha256, judged)

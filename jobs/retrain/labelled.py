@@ -15,6 +15,9 @@ from pipelines.exam import Exam
 from pipelines.finding import InputFile, find_files
 from pipelines.settings import HoldoutSettings
 
+_MOST_DAYS = 3660
+"""Ten years: a path that is the same for longer isn't split by days."""
+
 _Days = dict[date, tuple[InputFile, ...]]
 
 
@@ -38,7 +41,8 @@ def split(spec: JobSpec, settings: RetrainSettings, logical_date: date) -> Split
     """
     by_day = {one.name: _days(one, settings, logical_date) for one in spec.holdout if dated(one.path)}
     judged = {name: dict(list(days.items())[: settings.judge_days]) for name, days in by_day.items()}
-    cut = min((day for days in judged.values() for day in days), default=None)
+    dates = ((one.path, day) for one in spec.holdout for day in judged.get(one.name, ()))
+    cut = min((_first_day(path, day) for path, day in dates), default=None)
     exams = tuple(_exam(holdout, judged.get(holdout.name)) for holdout in spec.holdout)
     shown = {_path(file).resolve() for exam in exams for files in exam.days for file in files}
     learn = {
@@ -75,6 +79,14 @@ def _days(holdout: HoldoutSettings, settings: RetrainSettings, logical_date: dat
             "without labels nobody can say whether a model is better"
         )
     return found
+
+
+def _first_day(path: str, last: date) -> date:
+    """The first of the days that share the last one's path."""
+    first, shared = last, path.format(date=last)
+    while (last - first).days < _MOST_DAYS and path.format(date=first - timedelta(days=1)) == shared:
+        first -= timedelta(days=1)
+    return first
 
 
 def _exam(holdout: HoldoutSettings, days: _Days | None) -> Exam:

@@ -113,6 +113,7 @@ class _Turn:
                 self._execute(cancellation, term_seconds)
         finally:
             self._place.remove()
+        self._look_at_the_model()
         # Not the wall clock: it may have stepped back since the start.
         ended = replace(self._record, finished_at=self._record.started_at + monotonic() - began)
         self._ledger.finish_retrain(ended, self._in_place)
@@ -138,6 +139,19 @@ class _Turn:
             self._end(RetrainOutcome.FAILED, "out of memory while the models were compared")
         except Exception:  # noqa: BLE001  a model's code may raise anything, and the retraining must still be recorded
             self._end(RetrainOutcome.FAILED, f"unexpected error:\n{traceback.format_exc()}")
+
+    def _look_at_the_model(self) -> None:
+        """Say so if it was changed though nothing was put in place."""
+        before, outcome = self._record.before, self._record.outcome
+        if before is None or outcome is None or outcome is RetrainOutcome.PROMOTED:
+            return
+        try:
+            unchanged = versions.digest(self._file) == before.sha256
+        except BatchgaugeError:
+            unchanged = False
+        if not unchanged:
+            culprit = "by the training function itself, unless somebody has replaced it"
+            self._end(outcome, f"{self._record.reason}\nmodel {self._file} was changed meanwhile: {culprit}")
 
     def _end(self, outcome: RetrainOutcome, reason: str) -> None:
         # Somebody else's words may hold what is no UTF-8, such as a file name: the ledger could not keep them.

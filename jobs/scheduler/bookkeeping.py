@@ -67,7 +67,7 @@ def miss(ledger: Ledger, spec: JobSpec, schedule: Schedule, times: Sequence[floa
 
 def orphan(ledger: Ledger, job: str, log: Path) -> Run | None:
     """The job's run that a scheduler on this machine has started and not outlived; None when there is none."""
-    running = [record for record in ledger.runs(job, limit=_LATEST) if record.outcome is None]
+    running = ledger.latest_runs(limit=1, job=job, outcome="running")  # there may be any number of missed ones since
     if not running or running[0].trigger is not Trigger.SCHEDULER or running[0].host != gethostname():
         return None
     record = running[0]
@@ -108,7 +108,7 @@ def _own(ledger: Ledger, run: Run) -> RunRecord | None:
     """What the ledger has of this run, found by its process id: the newest, since ids come again."""
     if ledger.accounted_until(run.job) is None:
         return None  # it was forgotten
-    records = ledger.runs(run.job, limit=_LATEST)
+    records = (*ledger.latest_runs(limit=1, job=run.job, outcome="running"), *ledger.runs(run.job, limit=_LATEST))
     return next((record for record in records if record.pid == run.child.pid), None)
 
 

@@ -81,6 +81,7 @@ class JobFolder:
         ]
         # What stood in a broken file's way may be gone now.
         broken = [file.path for file in self.broken if file.path not in changed] if changed else []
+        changed.sort(key=lambda path: path in self._seen)  # first what is gone: a file may have been renamed
         for path in (*changed, *broken):
             self._update(path, self._seen.get(path))
         return bool(changed)

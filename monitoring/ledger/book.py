@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from datetime import date
 from functools import wraps
 from pathlib import Path
 from time import monotonic, sleep
@@ -298,6 +299,12 @@ class Ledger:
             if job is not None:
                 jobs.row(connection, job)
             return runs.latest(connection, limit=limit, job=job, outcome=outcome)
+
+    @_insistent
+    def last_runs_of_days(self, job: str, *, days: int, until: date) -> tuple[RunRecord, ...]:
+        """The last run that ended well of each of the latest so many logical dates up to `until`, the newest date first."""
+        with self._store.read() as connection:
+            return runs.last_of_days(connection, job, days=days, until=until)
 
     @_insistent
     def outlines(self, job: str, *, limit: int = 20) -> tuple[RunOutline, ...]:

@@ -19,6 +19,9 @@ def of_run(connection: Connection, report: RunReport) -> None:
     jobs.set_values(connection, report.job, latest_run_id=report.run_id)
     if report.outcome is Outcome.SUCCESS:
         jobs.set_values(connection, report.job, last_success_at=report.finished_at)
+    switched_to = retrains.switched_to(connection, report.job, since=report.started_at)
+    if switched_to and (report.model is None or report.model.sha256 != switched_to):
+        return  # what it says is of a model that is no longer in use
     if report.model is not None:
         jobs.set_model(connection, report.job, report.model)
     for holdout in report.holdouts:

@@ -156,6 +156,13 @@ def failed(connection: Connection, job: str) -> RetrainRecord | None:
     return None if row is None or row.outcome != RetrainOutcome.FAILED else _record(row)
 
 
+def switched_to(connection: Connection, job: str, *, since: float) -> str | None:
+    """The SHA-256 of the model that was put in place last, if that was later than then."""
+    switched = _retrains.c.outcome.in_([RetrainOutcome.PROMOTED, RetrainOutcome.ROLLED_BACK])
+    query = select(_retrains.c.after_sha256).where(_retrains.c.job == job, switched, _retrains.c.finished_at > since)
+    return connection.execute(query.order_by(_retrains.c.ordinal.desc()).limit(1)).scalar_one_or_none()
+
+
 def unfinished(connection: Connection, job: str | None) -> tuple[RetrainRecord, ...]:
     """Those marked as in progress, oldest first, of a job or of all: of each, one that lives, at most, and those that died."""
     query = only(select(_retrains).where(_retrains.c.outcome.is_(None)).order_by(_retrains.c.ordinal), _retrains.c.job, job)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from datetime import date
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from monitoring.ledger import records, schema
 from monitoring.ledger.counters import NANOSECONDS, nanoseconds
@@ -181,6 +182,20 @@ def latest(
         query = query.where(_runs.c.job == job)
     if outcome is not None:
         query = query.where(_runs.c.outcome.is_(None) if outcome == "running" else _runs.c.outcome == outcome)
+    return tuple(_record(row) for row in connection.execute(query))
+
+
+def last_of_days(connection: Connection, job: str, *, days: int, until: date) -> tuple[RunRecord, ...]:
+    """See `Ledger.last_runs_of_days`."""
+    ended = _runs.c.outcome.in_([Outcome.SUCCESS, Outcome.PARTIAL])
+    newest = (
+        select(func.max(_runs.c.ordinal))
+        .where(_runs.c.job == job, ended, _runs.c.logical_date <= until.isoformat())
+        .group_by(_runs.c.logical_date)
+        .order_by(_runs.c.logical_date.desc())
+        .limit(days)
+    )
+    query = select(_runs).where(_runs.c.ordinal.in_(newest)).order_by(_runs.c.logical_date.desc())
     return tuple(_record(row) for row in connection.execute(query))
 
 
