@@ -151,6 +151,8 @@ def _latest(run: RunReport) -> Iterator[Point]:
     yield from _gauge(names.RUN_CPU, (), run.resources.cpu_usage_ratio)
     yield from _gauge(names.RUN_MEMORY, (), run.resources.max_resident_memory_bytes)
     yield from _gauge(names.RUN_ACCELERATOR_MEMORY, (), run.resources.accelerator_memory_peak_bytes)
+    for holdout in run.holdouts:
+        yield Point(names.EVALUATION_FAILED, (holdout.name,), int(holdout.error is not None))
 
 
 def _rows(read: int, scored: int, rejected: int) -> Iterator[Point]:

@@ -198,6 +198,13 @@ SLICES_DROPPED = _metric(
 EVALUATED = _metric(
     "quality", "gauge", "model_evaluated_timestamp_seconds", "When the model was last judged on this holdout.", "holdout"
 )
+EVALUATION_FAILED = _metric(
+    "quality",
+    "gauge",
+    "model_evaluation_failed",
+    "1 if the latest finished run could not judge this holdout, 0 if it did; absent if it came to none.",
+    "holdout",
+)
 MODEL_INFO = _metric(
     "quality",
     "gauge",
