@@ -52,5 +52,9 @@ def reads(path: str, folder: str) -> bool:
     if not _MAGIC.search(path):
         return Path(folder) == Path(path) or Path(path) in Path(folder).parents
     pattern = Path(path).parts
-    stem = _MAGIC.sub("x", pattern[-1]).replace("]", "").removesuffix(".parquet")
-    return matches((*Path(folder).parts, f"{stem}-0-0.parquet"), pattern)
+    constant = next(index for index, step in enumerate(pattern) if _MAGIC.search(step))
+    # What it may find, a file or a folder, goes to the output folder by the same steps, and from there it may be found again.
+    steps = [_MAGIC.sub("x", step).replace("]", "") for step in pattern[constant:] if step != "**"] or ["x"]
+    file = (*Path(folder).parts, *steps[:-1], f"{steps[-1].removesuffix('.parquet')}-0-0.parquet")
+    below = (*Path(folder).parts, *steps, "x-0-0.parquet")
+    return any(matches(written[:depth], pattern) for written in (file, below) for depth in range(1, len(written) + 1))

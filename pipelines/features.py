@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Callable
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -54,10 +55,12 @@ class Features:
 
         """
         found: dict[str, None] = {}
+        names = schema.names  # made anew each time that it is asked for
+        there = frozenset(names)
         for pattern in self._settings.features:
-            matches = [pattern] if pattern in schema.names else self._expand(pattern, schema.names)
+            matches = [pattern] if pattern in there else self._expand(pattern, names)
             if not matches:
-                raise DataError(_missing(pattern, schema.names))
+                raise DataError(_missing(pattern, names))
             found |= dict.fromkeys(matches)
         columns = tuple(found)
         self.check(schema, columns)
@@ -65,8 +68,9 @@ class Features:
 
     def check(self, schema: pa.Schema, columns: tuple[str, ...]) -> None:
         """Raise DataError unless the schema has these columns, each once, with types that can be cast."""
+        counted = Counter(schema.names)
         for name in columns:
-            times = schema.names.count(name)
+            times = counted[name]
             if times != 1:
                 twice = f"column {name!r} is there {times} times; rename all but one"
                 raise DataError(twice if times else _missing(name, schema.names))

@@ -43,6 +43,12 @@ def find_files(path: str) -> tuple[InputFile, ...]:
     return tuple(sorted(found.values(), key=lambda file: file.relative))
 
 
+def would_find(path: str, source: str) -> bool:
+    """Whether `find_files(path)` would find the file if it were there; both absolute. Only its name is looked at."""
+    steps, pattern = PurePosixPath(source).parts, PurePosixPath(path).parts
+    return any(matches(steps[:depth], pattern) for depth in range(1, len(steps) + 1))
+
+
 def _objects(path: Place) -> Iterator[InputFile]:
     """As the three functions below, in an object store: one listing of all that begins like the path."""
     assert isinstance(path, ObjectPath)  # the caller asked

@@ -262,11 +262,31 @@ def _exported(settings: ModelSettings, content: bytes, device: torch.device) -> 
         program = torch.export.load(io.BytesIO(content))
     except Exception as error:
         raise ModelError(f"can't be loaded by torch {torch.__version__}: {_first_line(error)}; export it again") from error
+    if _trains(program):
+        raise ModelError(
+            "was exported in training mode, so what it says depends on chance or on the batch: call model.eval() first"
+        )
     if device.type != "cpu":
         from torch.export.passes import move_to_device_pass  # noqa: PLC0415  only accelerators need it
 
         program = move_to_device_pass(program, device)
     return program.module(check_guards=False)
+
+
+def _trains(program: torch.export.ExportedProgram) -> bool:
+    """Whether dropout or batch normalisation is at work in it as in training: of a program no `eval()` changes that."""
+    return any(map(_node_trains, program.graph.nodes))
+
+
+def _node_trains(node: torch.fx.Node) -> bool:
+    arguments = getattr(getattr(node.target, "_schema", None), "arguments", ())
+    given = dict(zip((argument.name for argument in arguments), node.args, strict=False)) | node.kwargs
+    if given.get("dropout_p"):  # of attention
+        return True
+    name = str(node.target)
+    if not (given.get("train") or given.get("training")) or "no_stats" in name:  # without statistics: instance norm, always so
+        return False
+    return "batch_norm" in name or bool(given.get("p", given.get("dropout", 1)))
 
 
 def _unpickle(settings: ModelSettings, content: bytes, conversion: str) -> Any:

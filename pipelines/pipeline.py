@@ -293,6 +293,7 @@ class Pipeline:
         folder = self._output_folder
         outputs = superseded(
             files,
+            path=self._settings.input.path,
             folder=folder,
             current={str(self._output(part.name)) for part in plan.parts},
             committed=self._journal.committed(str(folder)),

@@ -92,7 +92,7 @@ class _OpenFile:
                 raise UnreadableError(f"{part.source}: has {times or 'no'} column{'s'[:times]} {column!r}")
         table = self._parquet.read_row_groups(list(groups), columns=list(columns), use_threads=False).select(list(columns))
         self._check_planned(part)
-        return table
+        return _without_views(table)
 
     def _check_planned(self, part: Part) -> None:
         if self.changed() or fingerprint(self._version, (part.first_group, part.last_group)) != part.fingerprint:
@@ -103,6 +103,16 @@ class _OpenFile:
 
     def _read_version(self) -> str:
         return footers.identified(self.path)[0]
+
+
+_PLAIN = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}
+
+
+def _without_views(table: pa.Table) -> pa.Table:
+    """The table with text as Arrow always had it: pyarrow can't choose rows of the newer kind, nor make arrays of them."""
+    if not any(kind in _PLAIN for kind in table.schema.types):
+        return table
+    return table.cast(pa.schema([field.with_type(_PLAIN.get(field.type, field.type)) for field in table.schema]))
 
 
 def read(part: Part, columns: Sequence[str]) -> pa.Table:

@@ -74,8 +74,11 @@ def _nothing() -> None:
 
 
 def signed(table: pa.Table, source: str) -> pa.Table:
-    """The table with a mark inside that says which input file it stands for, so that nobody else's is ever removed."""
-    return table.replace_schema_metadata({**(table.schema.metadata or {}), _SOURCE: source.encode(errors="surrogateescape")})
+    """The table with a mark inside that says which input file it stands for, so that nobody else's is ever removed.
+
+    What the input says of its own columns (pandas' index, say) goes: here there are others.
+    """
+    return table.replace_schema_metadata({_SOURCE: source.encode(errors="surrogateescape")})
 
 
 def source_of(path: Place) -> str | None:
@@ -108,6 +111,16 @@ def files_in(folder: Place) -> Iterable[Place]:
     if isinstance(folder, Path):
         return folder.glob("*.parquet") if folder.is_dir() else ()
     return (file for file in folder.files(recursive=False) if file.suffix == ".parquet")
+
+
+def files_below(folder: Place) -> Iterable[Place]:
+    """The Parquet files in the folder and below, but for what readers of it don't see."""
+    found = folder.rglob("*.parquet") if isinstance(folder, Path) else folder.files()
+    return (
+        path
+        for path in found
+        if path.suffix == ".parquet" and not any(step.startswith(("_", ".")) for step in path.relative_to(folder).parts)  # type: ignore[arg-type]  # both are of one kind
+    )
 
 
 def remove_part(path: Place, *, folder: Place) -> None:

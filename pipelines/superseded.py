@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
+from pathlib import PurePosixPath
 from typing import Protocol
 
 from pipelines import sink
-from pipelines.finding import InputFile
+from pipelines.finding import InputFile, would_find
 from pipelines.objects import Place
 
-_PART = re.compile(r".+-\d+-\d+\.parquet")
+_CUT = re.compile(r"(.+)-(\d+)-(\d+)\.parquet", re.DOTALL)
+"""How an output is named: after its input file, which is the only one of that name, and the row groups of it."""
 
 
 class Sourced(Protocol):
@@ -25,6 +28,7 @@ class Sourced(Protocol):
 def superseded(
     files: Iterable[InputFile],
     *,
+    path: str,
     folder: Place,
     current: AbstractSet[str],
     committed: Mapping[str, Sourced],
@@ -34,23 +38,52 @@ def superseded(
     """Absolute paths (or URIs) in the output `folder` to remove, once all the `current` outputs are committed.
 
     Of a file that was scored whole (or now has no rows): every other part, committed or left by a run that died
-    before it could be. With `whole_drop` (the input's path has a date, so its files are all there is of that
-    day): also the parts of files that are gone, unless anything was rejected. Parts of `rejected` files stay.
+    before it could be, also from before the file was moved. Of a `rejected` one only what has row groups of a part that is
+    committed and current. With `whole_drop` (the input's `path` has a date, so its files are all there is of that day): also
+    the parts of files that are gone, unless anything was rejected.
     """
     found = {str(file.path): file for file in files}
-    complete = {path: file for path, file in found.items() if path not in rejected}
+    complete = [file for source, file in found.items() if source not in rejected]
+    drop_is_whole = whole_drop and not rejected
 
     def outdated(source: str) -> bool:
-        return source in complete or (whole_drop and not rejected and source not in found)
+        return (source in found and source not in rejected) or (drop_is_whole and source not in found)
 
-    known = {path for path, part in committed.items() if outdated(part.source)}
-    return {*known, *_written(complete.values(), folder, current)} - current - found.keys()
+    def of_the_drop(source: str) -> bool:
+        return source not in found and would_find(path, source)
+
+    known = {output for output, part in committed.items() if outdated(part.source)}
+    unknown = _of(complete, folder, current)
+    gone = _all_of(folder, current, of_the_drop) if drop_is_whole else ()
+    return {*known, *_cut_anew(committed.keys(), current), *unknown, *gone} - current - found.keys()
 
 
-def _written(files: Collection[InputFile], folder: Place, current: AbstractSet[str]) -> Iterator[str]:
-    """Other outputs of these files, which may never have been committed: named like a part, and saying so inside."""
-    sources = {str(file.path) for file in files}
+def _cut_anew(committed: AbstractSet[str], current: AbstractSet[str]) -> Iterator[str]:
+    """Committed parts that have a row group which a current one has, too."""
+    done: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    for output in current & committed:
+        if cut := _CUT.fullmatch(output):
+            done[cut[1]].append((int(cut[2]), int(cut[3])))
+    for output in committed - current:
+        cut = _CUT.fullmatch(output)
+        if cut and any(first <= int(cut[3]) and int(cut[2]) <= last for first, last in done[cut[1]]):
+            yield output
+
+
+def _of(files: Collection[InputFile], folder: Place, current: AbstractSet[str]) -> Iterator[str]:
+    """Other outputs of these files, which may never have been committed: named after one of them, and signed inside."""
+    stems = {str(folder / str(PurePosixPath(file.relative).with_suffix(""))) for file in files}
     for parent in {(folder / file.relative).parent for file in files}:
         for path in sink.files_in(parent):
-            if str(path) not in current and _PART.fullmatch(path.name) and sink.source_of(path) in sources:
+            cut = _CUT.fullmatch(str(path))
+            if cut and cut[1] in stems and str(path) not in current and sink.source_of(path) is not None:
+                yield str(path)
+
+
+def _all_of(folder: Place, current: AbstractSet[str], wanted: Callable[[str], bool]) -> Iterator[str]:
+    """Other outputs in the folder and below, by the source that is signed inside."""
+    for path in sink.files_below(folder):
+        if str(path) not in current and _CUT.fullmatch(path.name):
+            source = sink.source_of(path)
+            if source is not None and wanted(source):
                 yield str(path)

@@ -43,7 +43,8 @@ def rejects(table: pa.Table, reasons: Codes, part: Part) -> pa.Table:
     found = table.filter(pa.array(reasons != 0))  # not `take`: of a table without columns that would be no rows
     found = found.append_column("reason", pa.array(REASONS, pa.string()).take(pa.array(reasons[rows])))
     found = found.append_column("source", pa.array([part.source] * len(rows), pa.string()))
-    return found.append_column("row", pa.array(rows + part.first_row, pa.int64()))
+    found = found.append_column("row", pa.array(rows + part.first_row, pa.int64()))
+    return found.replace_schema_metadata(None)  # what pandas says of the input's columns
 
 
 def _lists(values: Array) -> pa.Array:

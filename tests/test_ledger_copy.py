@@ -47,6 +47,15 @@ def locations(new_location: Callable[[], str], tmp_path: Path) -> tuple[str, str
     return str(tmp_path / "from" / "ledger.db"), new_location()
 
 
+def test_a_text_that_the_other_database_cannot_have_is_copied_without_what_is_wrong_with_it(locations: tuple[str, str]) -> None:
+    """SQLite has NUL in a text, PostgreSQL has not."""
+    filled(locations[0])
+    with Ledger.open(locations[0]) as old, Ledger.open(locations[1]) as new:
+        old.mark_push_failed("other", error="it said \0", at=6.0)
+        old.copy_to(new)
+        assert new.state("other").push_error in {"it said \0", "it said \ufffd"}
+
+
 def test_a_copy_knows_what_the_ledger_knew_and_goes_on(locations: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Every counter, run, part and group; what comes next is added to it, in the same order."""
     monkeypatch.setattr(copying, "_ROWS", 2)

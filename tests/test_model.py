@@ -177,6 +177,20 @@ def test_an_exported_program_is_the_model(folder: Path) -> None:
     assert (model.report.format, model.report.parameters) == ("pt2", 67)
 
 
+@pytest.mark.parametrize("layer", [torch.nn.Dropout(0.5), torch.nn.BatchNorm1d(4)])
+def test_a_program_that_was_exported_in_training_is_refused(folder: Path, layer: torch.nn.Module) -> None:
+    """It would say something else each time, and nothing can make it stop; the same one exported for inference is fine."""
+    net = torch.nn.Sequential(torch.nn.Linear(4, 4), layer)
+    rows = {0: torch.export.Dim("rows", min=2, max=1_000)}
+    for training in (True, False):
+        program = torch.export.export(net.train(training), (X,), dynamic_shapes=(rows,))
+        torch.export.save(program, folder / f"{training}.pt2")
+    with pytest.raises(ModelError, match=r"True\.pt2: was exported in training mode.*: call model\.eval\(\) first"):
+        loaded(folder, path="True.pt2")
+    model = loaded(folder, path="False.pt2")
+    torch.testing.assert_close(forward(model, (X,)), forward(model, (X,)))
+
+
 def test_a_program_for_one_batch_size_says_so(folder: Path) -> None:
     """A batch dimension that was not exported as dynamic is the usual mistake."""
     export(folder, dynamic=False)

@@ -5,23 +5,28 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
+from socket import gethostname
 from time import monotonic
 
 import psutil
 import pytest
 
 from jobs.scheduler import Daemon, Settings, settings
+from jobs.scheduler.bookkeeping import orphan
+from jobs.scheduler.catch_up import missed_report
 from jobs.scheduler.log import Log
 from jobs.scheduler.processes import StartedChild
 from monitoring.gateway import Gateway
 from monitoring.ledger import Hold, sqlite
 from monitoring.servers import Server
 from pipelines.errors import LedgerError
-from pipelines.report import Outcome, RunReport
+from pipelines.report import Outcome, RunReport, Trigger
 from tests.conftest import poll
-from tests.reports import finished
+from tests.reports import finished, run_start
 from tests.scheduling import NOON, Scheduler, recording_run
 
 
@@ -418,6 +423,34 @@ def test_a_run_in_progress_outlives_its_job_file(tmp_path: Path) -> None:
         assert [run.job for run in scheduler.now.running] == ["churn"]
         gate.touch()
         scheduler.until("ended")
+
+
+HOLDER = """
+import sys, time
+from monitoring.ledger import Ledger
+with Ledger.open(sys.argv[1]) as ledger, ledger.lock("run", "churn"):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_run_is_taken_over_however_many_were_missed_while_it_went_on(scheduler: Scheduler) -> None:
+    """They are all newer than it is, and the history is long."""
+    scheduler.known_since("churn", "* * * * *", hours=0)
+    holder = [sys.executable, "-c", HOLDER, scheduler.environment.ledger]
+    with subprocess.Popen(holder, stdout=subprocess.PIPE, start_new_session=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        began = psutil.Process(process.pid).create_time() + 0.5  # no process is younger than its run
+        run = replace(run_start("long", "churn", began), trigger=Trigger.SCHEDULER, host=gethostname(), pid=process.pid)
+        scheduler.ledger.start_run(run, next_expected_at=None, due_at=scheduler.clock())
+        due = [scheduler.clock() + 60 * minute for minute in range(1, 100)]
+        missed = [missed_report("churn", at, logical_date=NOON.date(), reason="the run before it took too long") for at in due]
+        assert scheduler.ledger.miss_runs("churn", missed) == 99
+        found = orphan(scheduler.ledger, "churn", scheduler.folder / "log")
+        process.kill()
+    assert found is not None
+    assert found.child.pid == process.pid
 
 
 def test_what_an_old_schedule_owed_is_counted_when_it_changes(scheduler: Scheduler) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd  # type: ignore[import-untyped]  # it publishes no types
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -180,7 +181,7 @@ def test_predictions_are_those_of_plain_torch(folder: Path, tmp_path: Path) -> N
     assert found["id"].to_pylist() == list(range(1_000))
     assert found["prediction"].to_pylist() == [names[index] for index in expected.argmax(dim=1).tolist()]
     np.testing.assert_allclose(np.array(found["probabilities"].to_pylist()), expected.numpy(), rtol=1e-5)
-    np.testing.assert_allclose(found["score"].to_numpy(), expected.max(dim=1).values.numpy(), rtol=1e-5)
+    np.testing.assert_allclose(found["score"].to_numpy(), expected.amax(dim=1).numpy(), rtol=1e-5)
     assert (report.name, report.rows_read, report.rows_scored) == ("a-0-9.parquet", 1_000, 1_000)
     assert (report.source, report.output) == (str(tmp_path / "in/a.parquet"), str(tmp_path / "out/a-0-9.parquet"))
     assert (report.rows_rejected, report.error, report.model) == ({}, None, scorer.fingerprint)
@@ -207,7 +208,7 @@ def test_no_split_changes_the_result(
     found, expected = scored(base), oracle(kept)
     assert found["id"].to_pylist() == kept["id"].to_pylist()
     assert found["prediction"].to_pylist() == expected.argmax(dim=1).tolist()
-    np.testing.assert_allclose(found["score"].to_numpy(), expected.max(dim=1).values.numpy(), rtol=1e-5)
+    np.testing.assert_allclose(found["score"].to_numpy(), expected.amax(dim=1).numpy(), rtol=1e-5)
     rejected: Counter[Reason] = sum((Counter(report.rows_rejected) for report in reports), Counter())
     assert rejected == {Reason.NULL: 31, Reason.NAN: 30, Reason.INFINITY: 30}
     assert sum(report.rows_scored for report in reports) == len(kept)
@@ -234,6 +235,30 @@ def test_rows_without_an_id_are_rejected_too(folder: Path, tmp_path: Path) -> No
     found = pq.read_table(tmp_path / "out" / "_rejects")
     assert found.column_names == ["reason", "source", "row"]
     assert found["row"].to_pylist() == [row for row in range(20) if row % 7 < 3]
+
+
+def test_pandas_reads_what_was_made_of_its_frames(folder: Path, tmp_path: Path) -> None:
+    """What pandas writes about its columns' names is not true of other columns."""
+    table = with_flaws(rows(20))
+    frame = table.to_pandas().set_axis([0, 1, 2, 3], axis=1)
+    (tmp_path / "in").mkdir()
+    frame.to_parquet(tmp_path / "in" / "a.parquet")
+    (report,) = score(make(folder, tmp_path, input_id=("0",), input_features=("1", "2", "3")), tmp_path)
+    assert pd.read_parquet(tmp_path / "out" / "a-0-0.parquet")["prediction"].size == report.rows_scored == 11
+    assert pd.read_parquet(tmp_path / "out" / "_rejects")["reason"].size == 9
+
+
+@pytest.mark.parametrize("kind", [pa.string_view(), pa.binary_view()])
+def test_ids_of_the_newer_kind_of_text_are_kept_with_and_without_flaws(folder: Path, tmp_path: Path, kind: pa.DataType) -> None:
+    """Arrow can't choose rows of it."""
+    table = with_flaws(rows(20))
+    texts = pa.array([f"row {row}" for row in range(20)]).cast(kind)
+    write(tmp_path, table.set_column(0, "id", texts))
+    (report,) = score(make(folder, tmp_path), tmp_path)
+    assert report.rows_scored == 11
+    kept = pq.read_table(tmp_path / "out" / "a-0-0.parquet")["id"].to_pylist()
+    rejected = pq.read_table(tmp_path / "out" / "_rejects")["id"].to_pylist()
+    assert sorted([*kept, *rejected]) == sorted(texts.to_pylist())
 
 
 @pytest.mark.parametrize("classes", [None, ("a", "b", "c", "d")])
@@ -563,7 +588,7 @@ def test_a_batch_that_is_tried_again_has_the_inputs_that_it_had(folder: Path, tm
     score(make(folder, tmp_path, model_factory="net.py:Scribbling", batch_rows=10), tmp_path)
     doubled = pa.table({"id": table["id"], **{f"x{i}": pa.array(table[f"x{i}"].to_numpy() * 2) for i in range(3)}})
     assert scored(tmp_path)["prediction"].to_pylist() == oracle(doubled).argmax(dim=1).tolist()
-    assert scored(tmp_path)["score"].to_numpy() == pytest.approx(oracle(doubled).max(dim=1).values.numpy(), abs=1e-6)
+    assert scored(tmp_path)["score"].to_numpy() == pytest.approx(oracle(doubled).amax(dim=1).numpy(), abs=1e-6)
 
 
 def test_workers_that_run_out_of_memory_at_once_settle_on_one_size(folder: Path, tmp_path: Path) -> None:
@@ -657,4 +682,4 @@ def test_a_model_is_compiled_where_the_job_asks_for_it(folder: Path, tmp_path: P
     assert scorer.model.compiled
     kept = table.filter(pa.array(valid(table)))
     assert scored(tmp_path)["prediction"].to_pylist() == oracle(kept).argmax(dim=1).tolist()
-    np.testing.assert_allclose(scored(tmp_path)["score"].to_numpy(), oracle(kept).max(dim=1).values.numpy(), rtol=1e-5)
+    np.testing.assert_allclose(scored(tmp_path)["score"].to_numpy(), oracle(kept).amax(dim=1).numpy(), rtol=1e-5)

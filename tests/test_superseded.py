@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from jobs.environment import Environment, read
@@ -14,6 +15,7 @@ from jobs.request import RunRequest
 from jobs.run import run
 from jobs.spec import load
 from monitoring.ledger import Ledger
+from pipelines import sink
 from pipelines.cancellation import Cancellation
 from pipelines.report import Outcome, PartReport, RunReport
 from tests.tiny_job import TinyJob, rows_table
@@ -88,6 +90,51 @@ def test_a_drop_that_was_delivered_again_under_other_names_replaces_the_first(jo
     assert len(ids(job)) == len(set(ids(job))) == 200
 
 
+def test_what_a_failed_attempt_left_behind_goes_with_its_drop(job: TinyJob, environment: Environment) -> None:
+    """It was to be scored again, so the ledger knew no more of it when the drop came under other names."""
+    first = job.write_input(NIGHT, 300, name="part-aaa")
+    go(job, environment)
+    job.edit({'version = "v1"': 'version = "v2"'})
+    good = (job.folder / "tiny.py").read_text()
+    (job.folder / "tiny.py").write_text(good.replace("return torch.nn.Linear(2, 2)", "return torch.nn.Flatten(0)"))
+    assert go(job, environment).outcome is Outcome.FAILED
+    (job.folder / "tiny.py").write_text(good)
+    first.rename(first.with_name("part-bbb.parquet"))
+    foreign = job.folder / "scored" / f"date={NIGHT}" / "theirs-0-0.parquet"
+    pq.write_table(sink.signed(rows_table(1, prefix="theirs", seed=0).select(["id"]), "/elsewhere/theirs.parquet"), foreign)
+    assert go(job, environment).outcome is Outcome.SUCCESS
+    assert foreign.exists()  # no file of this drop's could have been called so
+    foreign.unlink()
+    assert len(ids(job)) == len(set(ids(job))) == 300
+
+
+def test_an_input_that_was_moved_and_is_cut_differently_is_there_once(job: TinyJob, environment: Environment) -> None:
+    """Its parts are of the file of that name, wherever it lay."""
+    job.edit({"inbox/date={date}": "inbox", "scored/date={date}": f"scored/date={NIGHT}"})
+    job.write(job.folder / "inbox" / "eu" / "drop.parquet", rows_table(300, prefix="drop", seed=0))
+    go(job, environment)
+    (job.folder / "inbox").rename(job.folder / "moved")
+    job.edit({'path = "inbox"': 'path = "moved"', "part_rows = 100": "part_rows = 300"})
+    assert go(job, environment).outcome is Outcome.SUCCESS
+    assert len(ids(job)) == len(set(ids(job))) == 300
+
+
+def test_a_file_cut_differently_of_which_a_part_is_unreadable_is_there_once(job: TinyJob, environment: Environment) -> None:
+    """What can be read is there as it is cut now, what can't as it was: each row once."""
+    path = job.write_input(NIGHT, 400)
+    go(job, environment)
+    job.edit({"part_rows = 100": "part_rows = 200"})
+    place = pq.read_metadata(path).row_group(3).column(1).data_page_offset
+    damaged = bytearray(path.read_bytes())
+    damaged[place : place + 60] = b"\xff" * 60
+    path.write_bytes(damaged)
+    for _ in range(2):
+        assert go(job, environment).outcome is Outcome.PARTIAL
+        assert len(ids(job)) == len(set(ids(job))) == 400
+    folder = job.folder / "scored" / f"date={NIGHT}"
+    assert sorted(file.name for file in folder.iterdir()) == ["drop-0-1.parquet", "drop-2-2.parquet", "drop-3-3.parquet"]
+
+
 def test_a_file_that_has_no_rows_any_more_leaves_none_in_the_output(job: TinyJob, environment: Environment) -> None:
     """Its neighbour's stay."""
     job.write_input(NIGHT, 100, name="one")
@@ -132,6 +179,19 @@ def test_what_else_is_in_the_output_folder_stays(job: TinyJob, environment: Envi
     (folder / "readme.txt").write_text("mine")
     go(job, environment)
     assert {path.name for path in folder.iterdir()} == {"readme.txt", "drop-0-0.parquet", *foreign}
+
+
+def test_an_output_folder_cannot_be_inside_anothers(job: TinyJob, environment: Environment) -> None:
+    """Nor be a link to it: a part of one could be called as a part of the other."""
+    job.write_input(NIGHT, 100)
+    go(job, environment)
+    (job.folder / "link").symlink_to(job.folder / "scored")
+    job.edit({'name = "tiny"': 'name = "second"', 'path = "scored/date={date}"': 'path = "scored/date={date}/eu"'})
+    for before, after in (("/eu", "/eu"), ("scored/date={date}/eu", "link/date={date}")):
+        job.edit({before: after})
+        refused = go(job, environment)
+        assert refused.outcome is Outcome.FAILED
+        assert "job 'tiny' has its predictions there, or in a folder around it" in (refused.reason or "")
 
 
 def test_two_jobs_cannot_share_an_output_folder(job: TinyJob, environment: Environment) -> None:

@@ -154,8 +154,9 @@ class _Turn:
             self._end(outcome, f"{self._record.reason}\nmodel {self._file} was changed meanwhile: {culprit}")
 
     def _end(self, outcome: RetrainOutcome, reason: str) -> None:
-        # Somebody else's words may hold what is no UTF-8, such as a file name: the ledger could not keep them.
-        self._record = replace(self._record, outcome=outcome, reason=reason.encode(errors="backslashreplace").decode())
+        # Somebody else's words may hold what is no UTF-8, such as a file name, or NUL: a ledger could not keep them.
+        kept = reason.encode(errors="backslashreplace").decode().replace("\0", "\ufffd")
+        self._record = replace(self._record, outcome=outcome, reason=kept)
 
     def _attempt(self, cancellation: Cancellation, term_seconds: float) -> None:
         # What can be known before training is asked before training.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
+from typing import Any
 
 from sqlalchemy import Connection, Table, func, insert, select, text
 
@@ -42,11 +43,18 @@ def _check_empty(connection: Connection, target: Store) -> None:
             raise LedgerError(message)
 
 
+def _storable(row: dict[str, Any], dialect: str) -> dict[str, Any]:
+    """The row as that kind of database can have it: PostgreSQL has no NUL in a text."""
+    if dialect != "postgresql":
+        return row
+    return {name: value.replace("\0", "\ufffd") if isinstance(value, str) else value for name, value in row.items()}
+
+
 def _copy_table(source: Connection, target: Connection, table: Table) -> int:
     rows = 0
     found = source.execution_options(yield_per=_ROWS).execute(select(table))
     for partition in found.mappings().partitions():
-        target.execute(insert(table), [dict(row) for row in partition])
+        target.execute(insert(table), [_storable(dict(row), target.dialect.name) for row in partition])
         rows += len(partition)
     if "ordinal" in table.c and rows and target.dialect.name == "postgresql":  # SQLite goes on after the highest by itself
         highest = f"(SELECT max(ordinal) FROM {table.name})"  # noqa: S608  our own table
