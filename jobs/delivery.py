@@ -29,6 +29,8 @@ class Push:
     error: str | None
     permanent: bool = False
     """Of an error: whether the gateway refused this job's state, and may well take another's."""
+    unanswered: bool = False
+    """Of an error: whether the gateway said nothing at all."""
 
     def sentence(self) -> str:
         """For a person."""
@@ -62,7 +64,7 @@ def push_job(ledger: Ledger, job: str, environment: Environment, *, deadline_sec
     try:
         delivery = deliver_job(ledger, job, environment, deadline_seconds=deadline_seconds)
     except PushError as error:
-        return Push(job, (), str(error), permanent=error.permanent)
+        return Push(job, (), str(error), permanent=error.permanent, unanswered=error.unanswered)
     return Push(job, tuple(delivery.destinations), None)
 
 
@@ -88,8 +90,10 @@ def push_jobs(ledger: Ledger, jobs: Iterable[str], environment: Environment, *, 
         if only_owed and not settled_state(ledger, job).owed:
             continue
         push = push_job(ledger, job, environment, deadline_seconds=_SHORT_SECONDS if gateway in silent else None)
-        if push.error and not push.permanent:
+        if push.unanswered:
             silent.add(gateway)
+        elif not push.error:
+            silent.discard(gateway)
         pushes.append(push)
     return pushes
 

@@ -33,7 +33,7 @@ class LedgerJournal:
         owner = self._ledger.other_owner(self._start.job, output_folder)
         if owner is not None:
             raise SpecError(
-                f"output.path {output_folder}: job {owner!r} has its predictions there, or in a folder around it; "
+                f"output.path {output_folder}: job {owner!r} has predictions there; "
                 f"give each job a folder of its own (or, if that job is no more: batchgauge forget {owner!r})"
             )
         return self._ledger.committed_parts(self._start.job, output_folder)

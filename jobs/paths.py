@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from datetime import date
+from fnmatch import fnmatchcase
 from glob import escape
-from pathlib import Path
+from pathlib import Path, PurePath
 from string import Formatter
 
-from pipelines.uris import matches
+from pipelines.uris import SUFFIXES, matches
 
 _MAGIC = re.compile(r"[*?\[]")
+_EACH = re.compile(r"\[!?\]?[^\]]*\]|[*?]")
 
 
 def dated(template: str) -> bool:
@@ -47,14 +50,25 @@ def _leads(path: str) -> tuple[bool, int]:
     return Path(path).is_absolute(), Path(path).parts.count("..")
 
 
-def reads(path: str, folder: str) -> bool:
-    """Whether an input `path` (file, folder or glob; absolute) would find Parquet files written to `folder`."""
+def outputs(path: str, folder: str) -> list[PurePath]:
+    """Examples of what is written to `folder` for what an input `path` (file, folder or glob; absolute) finds."""
+    steps = PurePath(path).parts
+    literal = len(steps) - 1 if steps[-1].endswith(SUFFIXES) else len(steps)
+    constant = next((index for index, step in enumerate(steps) if _MAGIC.search(step)), literal)
+    found = [_EACH.sub(_example, step) for step in steps[constant:] if step != "**"]
+    stem = PurePath(found.pop()).stem if found and found[-1].endswith(SUFFIXES) else "x"
+    deeper = [[], ["x"]] if "**" in steps else [[]]
+    return [PurePath(folder, *more, *found, f"{stem}-0-0.parquet") for more in deeper]
+
+
+def _example(sign: re.Match[str]) -> str:
+    """What stands for a sign of a glob: something that it matches."""
+    return next((character for character in "x0aA_-" if fnmatchcase(character, sign[0])), "x")
+
+
+def reads(path: str, written: Iterable[PurePath]) -> bool:
+    """Whether a `path` (file, folder or glob; absolute) would find any of these files, by itself or in a folder."""
     if not _MAGIC.search(path):
-        return Path(folder) == Path(path) or Path(path) in Path(folder).parents
-    pattern = Path(path).parts
-    constant = next(index for index, step in enumerate(pattern) if _MAGIC.search(step))
-    # What it may find, a file or a folder, goes to the output folder by the same steps, and from there it may be found again.
-    steps = [_MAGIC.sub("x", step).replace("]", "") for step in pattern[constant:] if step != "**"] or ["x"]
-    file = (*Path(folder).parts, *steps[:-1], f"{steps[-1].removesuffix('.parquet')}-0-0.parquet")
-    below = (*Path(folder).parts, *steps, "x-0-0.parquet")
-    return any(matches(written[:depth], pattern) for written in (file, below) for depth in range(1, len(written) + 1))
+        return any(PurePath(path) in (file, *file.parents) for file in written)
+    pattern = PurePath(path).parts
+    return any(matches(file.parts[:depth], pattern) for file in written for depth in range(1, len(file.parts) + 1))

@@ -144,7 +144,8 @@ def _execute(pipeline: Pipeline) -> str | None:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001  an entrypoint may raise anything, and the run must still be recorded
-        return f"unexpected error: {type(error).__name__}: {error}\n{traceback.format_exc()}"
+        words = traceback.TracebackException.from_exception(error, limit=0)  # which survives an error that can't say what it is
+        return f"unexpected error: {type(error).__name__}: {words}\n{traceback.format_exc()}"
     return None
 
 

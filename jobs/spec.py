@@ -16,7 +16,7 @@ from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
 from jobs import cron
 from jobs.environment import Environment
-from jobs.paths import dated, reads
+from jobs.paths import dated, outputs, reads
 from jobs.settings import JobSettings, PushSettings, RetrainSettings, ThresholdSettings
 from jobs.spec_errors import explain
 from monitoring.state import Destination, JobDefinition, Thresholds
@@ -222,10 +222,10 @@ def _under(base: Path, path: str) -> str:
 def _check_output_apart(spec: JobSpec) -> None:
     """An input that has the output in it would score its own predictions."""
     day = date(2000, 1, 1)
-    output = _real(spec.output.path.format(date=day))
+    written = outputs(_real(spec.input.path.format(date=day)), _real(spec.output.path.format(date=day)))
     readers = [("input.path", spec.input.path), *((f"holdout {h.name!r} path", h.path) for h in spec.holdout)]
     for key, path in readers:
-        if reads(_real(path.format(date=day)), output):
+        if reads(_real(path.format(date=day)), written):
             raise SpecError(f"{spec.path}: output.path {spec.output.path!r} lies inside {key} {path!r}; put it beside")
 
 

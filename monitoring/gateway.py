@@ -152,7 +152,8 @@ class Gateway:
                 break
             await self._sleep(delay)
         tried = f"{attempts} attempt{'s' * (attempts != 1)} within {seconds:.2g} s"
-        raise PushError(f"{self.url}: {failure} ({tried}); is the gateway up?", permanent=False) from cause
+        message = f"{self.url}: {failure} ({tried}); is the gateway up?"
+        raise PushError(message, permanent=False, unanswered=cause is not None) from cause
 
     async def _exchange(self, request: httpx.Request, limit_bytes: int) -> _Answer:
         """One request and its whole answer, on a connection of its own."""

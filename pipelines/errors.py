@@ -52,12 +52,13 @@ class PushError(BatchgaugeError):
     """The state was not delivered.
 
     `permanent` says that trying again can't help (the gateway refused the request);
-    otherwise the state stays owed and whoever comes next delivers it.
+    otherwise the state stays owed and whoever comes next delivers it. `unanswered`: the gateway said nothing at all.
     """
 
-    def __init__(self, message: str, *, permanent: bool) -> None:
+    def __init__(self, message: str, *, permanent: bool, unanswered: bool = False) -> None:
         super().__init__(message)
         self.permanent = permanent
+        self.unanswered = unanswered
 
 
 def printable(words: str) -> str:

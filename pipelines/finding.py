@@ -10,9 +10,7 @@ from typing import NamedTuple
 
 from pipelines.errors import DataError
 from pipelines.objects import ObjectPath, Place, place
-from pipelines.uris import is_uri, matches
-
-SUFFIXES = (".parquet", ".pq", ".parq")
+from pipelines.uris import SUFFIXES, is_uri, matches
 
 
 class InputFile(NamedTuple):
@@ -43,10 +41,14 @@ def find_files(path: str) -> tuple[InputFile, ...]:
     return tuple(sorted(found.values(), key=lambda file: file.relative))
 
 
-def would_find(path: str, source: str) -> bool:
-    """Whether `find_files(path)` would find the file if it were there; both absolute. Only its name is looked at."""
+def relative_if_found(path: str, source: str) -> str | None:
+    """The `InputFile.relative` of the file if `find_files(path)` found it; None if it would not. Both are absolute."""
     steps, pattern = PurePosixPath(source).parts, PurePosixPath(path).parts
-    return any(matches(steps[:depth], pattern) for depth in range(1, len(steps) + 1))
+    if not any(matches(steps[:depth], pattern) for depth in range(1, len(steps) + 1)):
+        return None
+    literal = len(pattern) - 1 if pattern == steps else len(pattern)
+    constant = next((index for index, step in enumerate(pattern) if glob.has_magic(step)), literal)
+    return "/".join(steps[constant:])
 
 
 def _objects(path: Place) -> Iterator[InputFile]:

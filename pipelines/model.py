@@ -283,10 +283,11 @@ def _node_trains(node: torch.fx.Node) -> bool:
     given = dict(zip((argument.name for argument in arguments), node.args, strict=False)) | node.kwargs
     if given.get("dropout_p"):  # of attention
         return True
-    name = str(node.target)
-    if not (given.get("train") or given.get("training")) or "no_stats" in name:  # without statistics: instance norm, always so
+    if not (given.get("train") or given.get("training")):
         return False
-    return "batch_norm" in name or bool(given.get("p", given.get("dropout", 1)))
+    if "batch_norm" in str(node.target):
+        return given.get("running_mean") is not None  # without statistics of training it can do nothing else
+    return bool(given.get("p", given.get("dropout", 1)))
 
 
 def _unpickle(settings: ModelSettings, content: bytes, conversion: str) -> Any:

@@ -191,6 +191,11 @@ class Pipeline:
         files = finding.find_files(settings.path)
         if not files and settings.empty == "fail":
             raise DataError(f"input.path {settings.path}: no Parquet files; is the drop late, or the path wrong?{_EMPTY}")
+        inside = f"{self._output_folder}/"
+        for file in files:  # by their names alone not every glob can be told from one that finds the output
+            if str(file.path).startswith(inside) and sink.source_of(file.path) is not None:
+                found = f"finds {file.path}, which a run has written; keep output.path apart"
+                raise DataError(f"input.path {settings.path}: {found}")
         return files
 
     def _account(self, plan: Plan, *, files: int) -> None:

@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from typing import Protocol
 
 from pipelines import sink
-from pipelines.finding import InputFile, would_find
+from pipelines.finding import InputFile, relative_if_found
 from pipelines.objects import Place
 
 _CUT = re.compile(r"(.+)-(\d+)-(\d+)\.parquet", re.DOTALL)
@@ -39,8 +39,9 @@ def superseded(
 
     Of a file that was scored whole (or now has no rows): every other part, committed or left by a run that died
     before it could be, also from before the file was moved. Of a `rejected` one only what has row groups of a part that is
-    committed and current. With `whole_drop` (the input's `path` has a date, so its files are all there is of that day): also
-    the parts of files that are gone, unless anything was rejected.
+    committed and current: rows must not be there twice, though of those that can't be read some may then be there no more.
+    With `whole_drop` (the input's `path` has a date, so its files are all there is of that day): also the parts of files that
+    are gone, unless anything was rejected.
     """
     found = {str(file.path): file for file in files}
     complete = [file for source, file in found.items() if source not in rejected]
@@ -49,8 +50,8 @@ def superseded(
     def outdated(source: str) -> bool:
         return (source in found and source not in rejected) or (drop_is_whole and source not in found)
 
-    def of_the_drop(source: str) -> bool:
-        return source not in found and would_find(path, source)
+    def of_the_drop(source: str) -> str | None:
+        return None if source in found else relative_if_found(path, source)
 
     known = {output for output, part in committed.items() if outdated(part.source)}
     unknown = _of(complete, folder, current)
@@ -72,7 +73,7 @@ def _cut_anew(committed: AbstractSet[str], current: AbstractSet[str]) -> Iterato
 
 def _of(files: Collection[InputFile], folder: Place, current: AbstractSet[str]) -> Iterator[str]:
     """Other outputs of these files, which may never have been committed: named after one of them, and signed inside."""
-    stems = {str(folder / str(PurePosixPath(file.relative).with_suffix(""))) for file in files}
+    stems = {_stem(folder, file.relative) for file in files}
     for parent in {(folder / file.relative).parent for file in files}:
         for path in sink.files_in(parent):
             cut = _CUT.fullmatch(str(path))
@@ -80,10 +81,18 @@ def _of(files: Collection[InputFile], folder: Place, current: AbstractSet[str]) 
                 yield str(path)
 
 
-def _all_of(folder: Place, current: AbstractSet[str], wanted: Callable[[str], bool]) -> Iterator[str]:
-    """Other outputs in the folder and below, by the source that is signed inside."""
+def _all_of(folder: Place, current: AbstractSet[str], wanted: Callable[[str], str | None]) -> Iterator[str]:
+    """Other outputs in the folder and below, of sources (signed inside) that are `wanted`: it gives their relative path.
+
+    And where a part of such a source goes: what lies elsewhere is another job's, whose folder is inside this one.
+    """
     for path in sink.files_below(folder):
-        if str(path) not in current and _CUT.fullmatch(path.name):
-            source = sink.source_of(path)
-            if source is not None and wanted(source):
-                yield str(path)
+        cut = _CUT.fullmatch(str(path)) if str(path) not in current else None
+        relative = wanted(sink.source_of(path) or "") if cut else None
+        if cut and relative is not None and cut[1] == _stem(folder, relative):
+            yield str(path)
+
+
+def _stem(folder: Place, relative: str) -> str:
+    """How the outputs of that file begin."""
+    return str(folder / str(PurePosixPath(relative).with_suffix("")))

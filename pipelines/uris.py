@@ -6,6 +6,8 @@ import re
 from fnmatch import fnmatchcase
 
 SCHEMES = ("s3", "gs", "az")
+SUFFIXES = (".parquet", ".pq", ".parq")
+"""Of files that an input finds in a folder."""
 _URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 _FIELD = re.compile(r"\{[^{}]*\}")
 _QUERY = re.compile(r"\?[\w.-]+=")

@@ -129,7 +129,7 @@ def test_the_latest_runs_that_are_meant(job: str | None, outcome: Outcome | None
     assert [run.run_id for run in two_jobs.latest_runs(limit=2, job=job, outcome=outcome)] == found
 
 
-def test_the_last_runs_of_days_are_one_a_day_however_many_there_were(ledger: Ledger) -> None:
+def test_the_last_runs_of_days_are_few_however_many_there_were(ledger: Ledger) -> None:
     """Of those that ended well; days that have not been yet are left out, and failed runs hide nothing."""
     ledger.register(definition("digits"), now=1.0, next_expected_at=None)
 
@@ -142,10 +142,10 @@ def test_the_last_runs_of_days_are_one_a_day_however_many_there_were(ledger: Led
         failed = number in {5, 8}
         ran(f"run-{number}", days[number // 3], Outcome.FAILED if failed else (Outcome.SUCCESS, Outcome.PARTIAL)[number % 2])
     ran("future", date(2062, 11, 22), Outcome.SUCCESS)
-    found = ledger.last_runs_of_days("digits", days=2, until=date(2026, 11, 23))
-    assert [run.run_id for run in found] == ["run-7", "run-4"]
-    assert [run.run_id for run in ledger.last_runs_of_days("digits", days=9, until=days[0])] == ["run-2"]
-    assert ledger.last_runs_of_days("nobody", days=9, until=days[0]) == ()
+    found = ledger.last_runs_of_days("digits", days=2, each=2, until=date(2026, 11, 23))
+    assert [run.run_id for run in found] == ["run-7", "run-6", "run-4", "run-3"]
+    assert [run.run_id for run in ledger.last_runs_of_days("digits", days=9, each=1, until=days[0])] == ["run-2"]
+    assert ledger.last_runs_of_days("nobody", days=9, each=9, until=days[0]) == ()
 
 
 def test_outlines_are_runs_without_their_reports(two_jobs: Ledger) -> None:

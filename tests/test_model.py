@@ -177,6 +177,13 @@ def test_an_exported_program_is_the_model(folder: Path) -> None:
     assert (model.report.format, model.report.parameters) == ("pt2", 67)
 
 
+def test_a_program_that_normalises_by_the_batch_alone_is_as_it_must_be(folder: Path) -> None:
+    """It has no statistics of training, so it is not in training mode; `eval()` would change nothing."""
+    net = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.BatchNorm1d(4, track_running_stats=False)).eval()
+    torch.export.save(torch.export.export(net, (X,)), folder / "batch.pt2")
+    torch.testing.assert_close(forward(loaded(folder, path="batch.pt2"), (X,)), net(X).detach())
+
+
 @pytest.mark.parametrize("layer", [torch.nn.Dropout(0.5), torch.nn.BatchNorm1d(4)])
 def test_a_program_that_was_exported_in_training_is_refused(folder: Path, layer: torch.nn.Module) -> None:
     """It would say something else each time, and nothing can make it stop; the same one exported for inference is fine."""

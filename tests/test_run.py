@@ -301,6 +301,14 @@ def test_what_no_program_should_raise_fails_the_run_too(job: TinyJob, environmen
     assert (report.reason or "").startswith("unexpected error: Panic: gone\nTraceback")
 
 
+def test_an_error_that_cannot_say_what_it_is_is_recorded_too(job: TinyJob, environment: Environment) -> None:
+    """Its words are somebody's code as well."""
+    job.write_input(NIGHT, 100)
+    mute = "class Mute(BaseException):\n    def __str__(self):\n        raise Mute\n\n"
+    (job.folder / "tiny.py").write_text(f"{mute}def build():\n    raise Mute\n")
+    assert (go(job, environment).report.reason or "").startswith("unexpected error: Mute: <exception str() failed>\n")
+
+
 def test_a_holdout_is_judged_by_slice(job: TinyJob, environment: Environment) -> None:
     """Ten of two hundred labels are wrong, five on each side."""
     job.write_input(NIGHT, 100)

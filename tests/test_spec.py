@@ -130,6 +130,37 @@ def test_an_error_names_file_key_and_value_and_says_what_to_do(tmp_path: Path, o
     assert "hunter2" not in message
 
 
+@pytest.mark.parametrize(
+    ("read", "holdout", "written", "inside"),
+    [
+        ("data/*", "labelled", "data/scored", True),
+        ("data/*/*.parquet", "labelled", "data", True),
+        ("data/**/[0-9]*.parquet", "labelled", "data/scored", True),
+        ("data/**/20[0-9][0-9]-*.parquet", "labelled", "data/scored", True),
+        ("inbox", "lab/*/*.parquet", "lab/scored", True),
+        ("inbox", "lab", "lab/scored", True),
+        ("data/**/features.parquet", "labelled", "data/scored", False),
+        ("data/**/*.pq", "labelled", "data/scored", False),
+        ("data/part-?.parquet", "labelled", "data", False),
+        ("inbox", "data/**/labelled.parquet", "data/scored", False),
+        ("data/*.parquet", "labelled", "data/scored", False),
+        ("data/in.parquet", "labelled", "data", False),
+        ("data/eu/*", "labelled", "data/scored", False),
+    ],
+)
+def test_an_output_must_not_be_found_by_what_is_read(
+    tmp_path: Path, *, read: str, holdout: str, written: str, inside: bool
+) -> None:
+    """Whatever the globs; and what can't be found is nobody's business."""
+    text = SPEC.replace('path = "inbox/date={date}"', f'path = "{read}"').replace('path = "labelled"', f'path = "{holdout}"')
+    path = write(tmp_path, text.replace('path = "scored/date={date}"', f'path = "{written}"'))
+    if inside:
+        with pytest.raises(SpecError, match="lies inside"):
+            load(path)
+    else:
+        load(path)
+
+
 def test_a_path_that_cannot_be_written_down_is_refused(tmp_path: Path) -> None:
     """It would be in the ledger, and in every message."""
     path = write(tmp_path).rename(tmp_path / "job\udcff.toml")

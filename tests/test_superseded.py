@@ -181,9 +181,9 @@ def test_what_else_is_in_the_output_folder_stays(job: TinyJob, environment: Envi
     assert {path.name for path in folder.iterdir()} == {"readme.txt", "drop-0-0.parquet", *foreign}
 
 
-def test_an_output_folder_cannot_be_inside_anothers(job: TinyJob, environment: Environment) -> None:
-    """Nor be a link to it: a part of one could be called as a part of the other."""
-    job.write_input(NIGHT, 100)
+def test_a_folder_in_which_another_job_has_parts_is_refused(job: TinyJob, environment: Environment) -> None:
+    """By whatever name: a link to that job's folder, or a folder in it. One beside its parts is a job's own."""
+    job.write(job.folder / "inbox" / f"date={NIGHT}" / "eu" / "drop.parquet", rows_table(100, prefix="drop", seed=0))
     go(job, environment)
     (job.folder / "link").symlink_to(job.folder / "scored")
     job.edit({'name = "tiny"': 'name = "second"', 'path = "scored/date={date}"': 'path = "scored/date={date}/eu"'})
@@ -191,7 +191,32 @@ def test_an_output_folder_cannot_be_inside_anothers(job: TinyJob, environment: E
         job.edit({before: after})
         refused = go(job, environment)
         assert refused.outcome is Outcome.FAILED
-        assert "job 'tiny' has its predictions there, or in a folder around it" in (refused.reason or "")
+        assert "job 'tiny' has predictions there" in (refused.reason or "")
+    job.edit({"link/date={date}": "scored/date={date}/us"})
+    assert go(job, environment).outcome is Outcome.SUCCESS
+
+
+def test_a_job_whose_folder_has_anothers_in_it_leaves_that_alone(job: TinyJob, environment: Environment) -> None:
+    """Though both have scored the same drop, and it came under another name since."""
+    first = job.write_input(NIGHT, 100, name="one")
+    job.edit({'name = "tiny"': 'name = "inner"', 'path = "scored/date={date}"': 'path = "scored/date={date}/b"'})
+    go(job, environment)
+    first.rename(first.with_name("two.parquet"))
+    job.edit({'name = "inner"': 'name = "tiny"', "scored/date={date}/b": "scored/date={date}"})
+    assert go(job, environment).outcome is Outcome.SUCCESS
+    folder = job.folder / "scored" / f"date={NIGHT}"
+    left = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*.parquet"))
+    assert left == ["b/one-0-0.parquet", "two-0-0.parquet"]
+
+
+def test_what_a_run_has_written_is_no_input(job: TinyJob, environment: Environment) -> None:
+    """Where the paths alone don't say so: what the outputs are called is seen only then."""
+    job.edit({'"inbox/date={date}"': '"data/**/[dq]*.parquet"', '"scored/date={date}"': '"data/scored"'})
+    job.write(job.folder / "data" / "drop.parquet", rows_table(100, prefix="drop", seed=0))
+    assert go(job, environment).outcome is Outcome.SUCCESS
+    refused = go(job, environment)
+    assert refused.outcome is Outcome.FAILED
+    assert "which a run has written; keep output.path apart" in (refused.reason or "")
 
 
 def test_two_jobs_cannot_share_an_output_folder(job: TinyJob, environment: Environment) -> None:
@@ -201,6 +226,6 @@ def test_two_jobs_cannot_share_an_output_folder(job: TinyJob, environment: Envir
     job.edit({'name = "tiny"': 'name = "second"'})
     refused = go(job, environment)
     assert refused.outcome is Outcome.FAILED
-    assert "job 'tiny' has its predictions there" in (refused.reason or "")
+    assert "job 'tiny' has predictions there" in (refused.reason or "")
     job.edit({'name = "second"': 'name = "tiny"'})
     assert go(job, environment).parts_skipped == 1

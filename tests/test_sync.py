@@ -132,6 +132,11 @@ def test_by_hand_a_silent_gateway_is_waited_for_once(
     pushes = push_jobs(known, JOBS, environment, only_owed=False)
     assert [bool(push.error) for push in pushes] == [True, True, False]
     assert waited == [None, 1.0, None]
+    pushing(known, pushgateway.url)
+    with known.lock("push", "a"):  # another push is in progress: that says nothing of the gateway
+        pushes = push_jobs(known, JOBS, environment, only_owed=False)
+    assert [bool(push.error) for push in pushes] == [True, False, False]
+    assert waited[3:] == [None, None, None]
 
 
 def test_a_gateway_that_lists_but_takes_nothing_is_tried_with_one_job(known: Ledger, environment: Environment) -> None:

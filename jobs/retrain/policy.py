@@ -29,7 +29,7 @@ _SWITCHES = (RetrainOutcome.PROMOTED, RetrainOutcome.ROLLED_BACK)
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """How one day's run judged the model: the last run of that day that ended well. Timestamps are Unix seconds."""
+    """How one day's run judged the model: the last run of that day that judged anything. Timestamps are Unix seconds."""
 
     logical_date: date
     started_at: float

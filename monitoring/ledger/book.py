@@ -301,10 +301,10 @@ class Ledger:
             return runs.latest(connection, limit=limit, job=job, outcome=outcome)
 
     @_insistent
-    def last_runs_of_days(self, job: str, *, days: int, until: date) -> tuple[RunRecord, ...]:
-        """The last run that ended well of each of the latest so many logical dates up to `until`, the newest date first."""
+    def last_runs_of_days(self, job: str, *, days: int, each: int, until: date) -> tuple[RunRecord, ...]:
+        """Runs that ended well: of the latest so many logical dates up to `until` the last few `each`, the newest first."""
         with self._store.read() as connection:
-            return runs.last_of_days(connection, job, days=days, until=until)
+            return runs.last_of_days(connection, job, days=days, each=each, until=until)
 
     @_insistent
     def outlines(self, job: str, *, limit: int = 20) -> tuple[RunOutline, ...]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from os.path import dirname, normpath, realpath
 from pathlib import PurePosixPath
 
-from sqlalchemy import Connection, bindparam, delete, select
+from sqlalchemy import Connection, bindparam, delete, func, select
 
 from monitoring.ledger import schema
 from monitoring.ledger.records import CommittedPart
@@ -39,25 +39,21 @@ def committed(connection: Connection, job: str, folder: str) -> dict[str, Commit
 
 
 def other_owner(connection: Connection, job: str, folder: str) -> str | None:
-    """Another job with parts in this output folder, or in one around it, or None.
-
-    Of two folders, one inside the other, the inner one's job finds the outer one.
-    """
-    owners = (_owner(connection, job, one) for one in _around(folder))
-    return next((owner for owner in owners if owner is not None), None)
+    """Another job with parts in this output folder, of that folder or of one that it is in; or None."""
+    names = [normpath(folder)] if "://" in folder else [normpath(folder), realpath(folder)]
+    owners = (owner for name in dict.fromkeys(names) for owner in _owners(connection, job, name))
+    return next(owners, None)
 
 
-def _owner(connection: Connection, job: str, folder: str) -> str | None:
+def _owners(connection: Connection, job: str, folder: str) -> Iterator[str]:
     inside = select(_parts.c.job).where(_parts.c.folder == folder).limit(1)
     # One of them is at an end of the index; to ask for `!= job` would go through all that the job itself has there.
     ends = (connection.execute(inside.order_by(order)).scalar() for order in (_parts.c.job, _parts.c.job.desc()))
-    return next((owner for owner in ends if owner not in {None, job}), None)
-
-
-def _around(folder: str) -> dict[str, None]:
-    """The folder and those that it is in, by their own names and by what links lead to."""
-    names = [normpath(folder)] if "://" in folder else [normpath(folder), realpath(folder)]
-    return dict.fromkeys(str(one) for name in names for one in (PurePosixPath(name), *PurePosixPath(name).parents))
+    yield from (owner for owner in ends if owner not in {None, job})
+    around = [str(one) for one in PurePosixPath(folder).parents]
+    below = func.substr(_parts.c.output, 1, len(folder) + 1) == f"{folder}/"
+    found = connection.execute(select(_parts.c.job).where(_parts.c.folder.in_(around), _parts.c.job != job, below).limit(1))
+    yield from (owner for owner in found.scalars())
 
 
 def drop(connection: Connection, job: str, outputs: Iterable[str]) -> None:

@@ -185,18 +185,16 @@ def latest(
     return tuple(_record(row) for row in connection.execute(query))
 
 
-def last_of_days(connection: Connection, job: str, *, days: int, until: date) -> tuple[RunRecord, ...]:
+def last_of_days(connection: Connection, job: str, *, days: int, each: int, until: date) -> tuple[RunRecord, ...]:
     """See `Ledger.last_runs_of_days`."""
-    ended = _runs.c.outcome.in_([Outcome.SUCCESS, Outcome.PARTIAL])
-    newest = (
-        select(func.max(_runs.c.ordinal))
-        .where(_runs.c.job == job, ended, _runs.c.logical_date <= until.isoformat())
-        .group_by(_runs.c.logical_date)
-        .order_by(_runs.c.logical_date.desc())
-        .limit(days)
-    )
-    query = select(_runs).where(_runs.c.ordinal.in_(newest)).order_by(_runs.c.logical_date.desc())
-    return tuple(_record(row) for row in connection.execute(query))
+    wanted = (_runs.c.job == job) & _runs.c.outcome.in_([Outcome.SUCCESS, Outcome.PARTIAL])
+    newest = select(_runs.c.logical_date).where(wanted, _runs.c.logical_date <= until.isoformat()).distinct()
+    dates = newest.order_by(_runs.c.logical_date.desc()).limit(days)
+    place = func.row_number().over(partition_by=_runs.c.logical_date, order_by=_runs.c.ordinal.desc()).label("place")
+    ranked = select(_runs.c.ordinal, place).where(wanted, _runs.c.logical_date.in_(dates)).subquery()
+    query = select(_runs).where(_runs.c.ordinal.in_(select(ranked.c.ordinal).where(ranked.c.place <= each)))
+    found = connection.execute(query.order_by(_runs.c.logical_date.desc(), _runs.c.ordinal.desc()))
+    return tuple(_record(row) for row in found)
 
 
 def outlines(connection: Connection, job: str, *, limit: int) -> tuple[RunOutline, ...]:
