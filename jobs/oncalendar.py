@@ -53,10 +53,20 @@ def _left_out(expression: str, zone: ZoneInfo, now: datetime) -> Iterator[str]:
         time.astimezone(UTC)
         for day in _days_of_change(zone, now)
         for time in _times(expression, zone, day, day + _DAY)
-        if time.fold or not fields.match(time)
+        if time.fold or not fields.match(time) or _drops_the_rest(zone, day)
     ]
     for hour, same_hour in groupby(moments, key=lambda moment: moment.replace(minute=0)):
         yield f"{hour:%Y-%m-%d %H}:{_listed({moment.minute for moment in same_hour}, range(60))}:00 UTC"
+
+
+def _drops_the_rest(zone: ZoneInfo, day: datetime) -> bool:
+    """Whether systemd may leave out all that comes after a gap on that day.
+
+    So it does where winter is the time that is shifted (`dst` is negative): in Dublin, Casablanca and El Aaiun (systemd 252).
+    """
+    before, after = day.astimezone(zone), (day + _DAY).astimezone(zone)
+    shifts = [time.dst() or timedelta(0) for time in (before, after)]
+    return min(shifts) < timedelta(0) and (before.utcoffset() or timedelta(0)) < (after.utcoffset() or timedelta(0))
 
 
 def _days_of_change(zone: ZoneInfo, now: datetime) -> Iterator[datetime]:

@@ -20,6 +20,7 @@ Clock = Callable[[], float]
 
 _LONGEST_PAUSE_SECONDS = 60.0
 _MOST_DOUBLINGS = 30
+_START_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +184,7 @@ class Pusher:
         self.pushes = 0
 
     def start(self) -> None:
-        """Begin; the first push comes after `every_seconds`."""
+        """Begin; the first push comes after `every_seconds`, or after a minute."""
         try:
             self._thread.start()
         except RuntimeError as error:  # no more threads to be had
@@ -199,9 +200,11 @@ class Pusher:
         failures = 0
         try:
             with Ledger.open(self._location) as ledger:
-                while not self._stop.wait(pause(self._every_seconds, failures)):
+                wait = min(self._every_seconds, _START_SECONDS)  # that a run has begun is told soon, however rarely it pushes
+                while not self._stop.wait(wait):
                     self._push(ledger)
                     failures = failures + 1 if self.last_error else 0
+                    wait = pause(self._every_seconds, failures)
         except BatchgaugeError as error:
             self.last_error = str(error)
 

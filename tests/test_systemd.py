@@ -67,6 +67,17 @@ def test_what_systemd_leaves_out_at_clock_changes_is_added() -> None:
     assert calendar("0 12 * * *", ZoneInfo("Europe/Berlin"), NOW) == ["*-*-* 12:00:00 Europe/Berlin"]
 
 
+def test_where_winter_is_the_shifted_time_the_whole_day_is_listed() -> None:
+    """Of `*-*-* 01..03:00:00 Europe/Dublin` systemd makes nothing on the day that 1:00 is left out: it goes on a day later."""
+    dublin = calendar("0 1-3 * * *", ZoneInfo("Europe/Dublin"), NOW)
+    assert dublin[:4] == [
+        "*-*-* 01..03:00:00 Europe/Dublin",
+        *(f"2027-03-28 {hour:02}:00:00 UTC" for hour in (1, 2)),
+        "2028-03-26 01:00:00 UTC",
+    ]
+    assert calendar("0 1-3 * * *", ZoneInfo("Europe/London"), NOW) == ["*-*-* 01..03:00:00 Europe/London"]
+
+
 def minutes(start: datetime, end: datetime) -> Iterator[datetime]:
     """After `start`, up to `end`."""
     return (start + timedelta(minutes=minute) for minute in range(1, round((end - start).total_seconds()) // 60 + 1))
