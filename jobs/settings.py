@@ -171,8 +171,8 @@ class PushSettings(Settings):
     )
     every: PositiveDuration = Field(
         15.0,
-        description="How often the state is pushed while a run is in progress, the first time after a minute at most; less often "
-        "while that fails.",
+        description="How often the state is pushed while a run is in progress, the first time after a minute at most; less "
+        "often while that fails.",
     )
     timeout: PositiveDuration = Field(10.0, description="Bound on one whole delivery, retries included.")
     labels: Annotated[dict[StrictStr, StrictStr], AfterValidator(_labels)] = Field(
