@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
+from itertools import chain
 from pathlib import PurePosixPath
 from typing import Protocol
 
@@ -50,13 +51,21 @@ def superseded(
     def outdated(source: str) -> bool:
         return (source in found and source not in rejected) or (drop_is_whole and source not in found)
 
-    def of_the_drop(source: str) -> str | None:
-        return None if source in found else relative_if_found(path, source)
+    stems = {_stem(folder, file.relative) for file in complete}
+
+    def stands_for(output: Place) -> bool:
+        """Whether it is named, and signed, as a part of such a file: any other is somebody else's."""
+        cut = None if str(output) in current else _CUT.fullmatch(str(output))
+        source = sink.source_of(output) if cut else None
+        if cut is None or source is None:
+            return False
+        gone = relative_if_found(path, source) if drop_is_whole and source not in found else None
+        return cut[1] in stems or (gone is not None and cut[1] == _stem(folder, gone))
 
     known = {output for output, part in committed.items() if outdated(part.source)}
-    unknown = _of(complete, folder, current)
-    gone = _all_of(folder, current, of_the_drop) if drop_is_whole else ()
-    return {*known, *_cut_anew(committed.keys(), current), *unknown, *gone} - current - found.keys()
+    on_disk = sink.files_below(folder) if drop_is_whole else _beside(complete, folder)
+    left = map(str, filter(stands_for, on_disk))
+    return {*known, *_cut_anew(committed.keys(), current), *left} - current - found.keys()
 
 
 def _cut_anew(committed: AbstractSet[str], current: AbstractSet[str]) -> Iterator[str]:
@@ -71,26 +80,9 @@ def _cut_anew(committed: AbstractSet[str], current: AbstractSet[str]) -> Iterato
             yield output
 
 
-def _of(files: Collection[InputFile], folder: Place, current: AbstractSet[str]) -> Iterator[str]:
-    """Other outputs of these files, which may never have been committed: named after one of them, and signed inside."""
-    stems = {_stem(folder, file.relative) for file in files}
-    for parent in {(folder / file.relative).parent for file in files}:
-        for path in sink.files_in(parent):
-            cut = _CUT.fullmatch(str(path))
-            if cut and cut[1] in stems and str(path) not in current and sink.source_of(path) is not None:
-                yield str(path)
-
-
-def _all_of(folder: Place, current: AbstractSet[str], wanted: Callable[[str], str | None]) -> Iterator[str]:
-    """Other outputs in the folder and below, of sources (signed inside) that are `wanted`: it gives their relative path.
-
-    And where a part of such a source goes: what lies elsewhere is another job's, whose folder is inside this one.
-    """
-    for path in sink.files_below(folder):
-        cut = _CUT.fullmatch(str(path)) if str(path) not in current else None
-        relative = wanted(sink.source_of(path) or "") if cut else None
-        if cut and relative is not None and cut[1] == _stem(folder, relative):
-            yield str(path)
+def _beside(files: Iterable[InputFile], folder: Place) -> Iterator[Place]:
+    """What lies where the outputs of these files go."""
+    return chain.from_iterable(map(sink.files_in, {(folder / file.relative).parent for file in files}))
 
 
 def _stem(folder: Place, relative: str) -> str:
