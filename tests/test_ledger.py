@@ -300,6 +300,18 @@ def test_another_owner_of_a_folder_is_found(ledger: Ledger, other: str) -> None:
     assert [ledger.other_owner(job, "/elsewhere") for job in (JOB, other)] == [other, None]
 
 
+@pytest.mark.parametrize("root", ["/scored", "s3://bucket/scored"])
+def test_another_owner_is_found_in_a_folder_around(ledger: Ledger, root: str) -> None:
+    """If it has a part inside: beside its parts there is room for others."""
+    for job in (JOB, "other"):
+        ledger.register(definition(job), now=1.0, next_expected_at=1000.0)
+    ledger.start_run(run_start("run-1", JOB), next_expected_at=None)
+    ledger.add_parts("run-1", JOB, [replace(part("eu/a.parquet"), output=f"{root}/eu/a.parquet")])
+    found = {folder: ledger.other_owner("other", f"{root}{folder}") for folder in ("", "/", "/eu", "/eu/", "/e", "/us")}
+    assert found == {"": JOB, "/": JOB, "/eu": JOB, "/eu/": JOB, "/e": None, "/us": None}
+    assert ledger.other_owner(JOB, f"{root}/eu") is None
+
+
 # Pushes.
 
 

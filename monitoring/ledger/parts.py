@@ -40,17 +40,17 @@ def committed(connection: Connection, job: str, folder: str) -> dict[str, Commit
 
 def other_owner(connection: Connection, job: str, folder: str) -> str | None:
     """Another job with parts in this output folder, of that folder or of one that it is in; or None."""
-    names = [normpath(folder)] if "://" in folder else [normpath(folder), realpath(folder)]
-    owners = (owner for name in dict.fromkeys(names) for owner in _owners(connection, job, name))
+    names = [folder] if "://" in folder else [normpath(folder), realpath(folder)]
+    owners = (owner for name in dict.fromkeys(names) for owner in _owners(connection, job, name.rstrip("/")))
     return next(owners, None)
 
 
 def _owners(connection: Connection, job: str, folder: str) -> Iterator[str]:
-    inside = select(_parts.c.job).where(_parts.c.folder == folder).limit(1)
+    inside = select(_parts.c.job).where(_parts.c.folder == normpath(folder)).limit(1)
     # One of them is at an end of the index; to ask for `!= job` would go through all that the job itself has there.
     ends = (connection.execute(inside.order_by(order)).scalar() for order in (_parts.c.job, _parts.c.job.desc()))
     yield from (owner for owner in ends if owner not in {None, job})
-    around = [str(one) for one in PurePosixPath(folder).parents]
+    around = [str(one) for one in PurePosixPath(normpath(folder)).parents]
     below = func.substr(_parts.c.output, 1, len(folder) + 1) == f"{folder}/"
     found = connection.execute(select(_parts.c.job).where(_parts.c.folder.in_(around), _parts.c.job != job, below).limit(1))
     yield from (owner for owner in found.scalars())
