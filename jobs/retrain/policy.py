@@ -13,7 +13,7 @@ from itertools import takewhile
 
 from jobs.retrain.alerts import Alert, Message
 from jobs.settings import RetrainSettings
-from monitoring.ledger import AlertId, Cause, RetrainOutcome, RetrainRecord
+from monitoring.ledger import SWITCHES, AlertId, Cause, RetrainOutcome, RetrainRecord
 from monitoring.state import Thresholds
 from pipelines.report import HoldoutReport
 
@@ -24,7 +24,6 @@ FIGURES = {"ModelAccuracyLow": ("accuracy",), "ModelRecallLow": ("recall",)}
 """Which figures an alert is about; any other alert with the label is about both."""
 
 _DAY_SECONDS = 86_400.0
-_SWITCHES = (RetrainOutcome.PROMOTED, RetrainOutcome.ROLLED_BACK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +119,7 @@ def _decided(record: RetrainRecord) -> bool:
 
 def _streak(alert: Alert, facts: JobFacts) -> int:
     """On how many of the latest judged days in a row a figure of the alert was surely low, with the model now in use."""
-    switched = max((one.finished_at or 0.0 for one in facts.retrains if one.outcome in _SWITCHES), default=0.0)
+    switched = max((one.finished_at or 0.0 for one in facts.retrains if one.outcome in SWITCHES), default=0.0)
     current = [one for one in facts.evaluations if one.started_at >= switched]
     same_model = list(takewhile(lambda one: one.model_sha256 == current[0].model_sha256, current))
     figures = FIGURES.get(alert.labels.get("alertname", ""), ("accuracy", "recall"))

@@ -36,6 +36,10 @@ class RetrainOutcome(StrEnum):
     ROLLED_BACK = "rolled_back"
 
 
+SWITCHES = (RetrainOutcome.PROMOTED, RetrainOutcome.ROLLED_BACK)
+"""After these another model is in place."""
+
+
 class Cause(StrEnum):
     """What started it."""
 
@@ -137,7 +141,7 @@ def _findings(record: RetrainRecord) -> dict[str, Any]:
 def prune(connection: Connection, job: str) -> None:
     """Delete all but the newest; those that put a model in place are counted by themselves, since a rollback follows them."""
     ended = (_retrains.c.job == job) & _retrains.c.outcome.is_not(None)
-    switched = _retrains.c.outcome.in_([RetrainOutcome.PROMOTED, RetrainOutcome.ROLLED_BACK])
+    switched = _retrains.c.outcome.in_(SWITCHES)
     for which in (switched, ~switched):
         newest = select(_retrains.c.ordinal).where(ended, which).order_by(_retrains.c.ordinal.desc()).limit(KEPT)
         connection.execute(delete(_retrains).where(ended, which, _retrains.c.ordinal.not_in(newest)))
@@ -158,7 +162,7 @@ def failed(connection: Connection, job: str) -> RetrainRecord | None:
 
 def switched_to(connection: Connection, job: str, *, since: float) -> str | None:
     """The SHA-256 of the model that was put in place last, if that was later than then."""
-    switched = _retrains.c.outcome.in_([RetrainOutcome.PROMOTED, RetrainOutcome.ROLLED_BACK])
+    switched = _retrains.c.outcome.in_(SWITCHES)
     query = select(_retrains.c.after_sha256).where(_retrains.c.job == job, switched, _retrains.c.finished_at > since)
     return connection.execute(query.order_by(_retrains.c.ordinal.desc()).limit(1)).scalar_one_or_none()
 
