@@ -25,7 +25,7 @@ from monitoring.ledger import Ledger, LockHeld, RunStart
 from monitoring.push import Pusher, deliver
 from monitoring.resources import ResourceMeter, available_cores
 from pipelines.cancellation import Cancellation
-from pipelines.errors import BatchgaugeError, LedgerError, PushError
+from pipelines.errors import BatchgaugeError, LedgerError, PushError, storable
 from pipelines.pipeline import Observer, Pipeline
 from pipelines.report import Outcome, ResourceReport, RunReport
 
@@ -177,16 +177,11 @@ def _report(
         elapsed_seconds=elapsed_seconds,
         scoring_seconds=pipeline.scoring_seconds if pipeline else 0.0,
         outcome=outcome,
-        reason=None if reason is None else _recordable(reason),
+        reason=None if reason is None else storable(reason),
         resources=resources or ResourceReport(),
-        warnings=tuple(map(_recordable, warnings)),
+        warnings=tuple(map(storable, warnings)),
     )
     return report if pipeline is None else pipeline.filled_in(report)
-
-
-def _recordable(text: str) -> str:
-    """Somebody else's words may hold what is no UTF-8, such as a file name: the ledger could not keep them."""
-    return text.encode(errors="backslashreplace").decode()
 
 
 @contextmanager

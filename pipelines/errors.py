@@ -61,6 +61,11 @@ class PushError(BatchgaugeError):
         self.unanswered = unanswered
 
 
+def storable(words: str) -> str:
+    """Other people's words as every ledger can keep them: bytes that are no UTF-8 are written out, NUL becomes �."""
+    return words.encode(errors="backslashreplace").decode().replace("\0", "\ufffd")
+
+
 def printable(words: str) -> str:
     """Other people's words made fit for a line of a message: what isn't printable (controls, line breaks) becomes �."""
     return "".join(character if character.isprintable() else "\ufffd" for character in words)

@@ -33,7 +33,7 @@ from monitoring.ledger import Cause, InPlace, Ledger, LockHeld, ModelId, Retrain
 from monitoring.resources import available_cores
 from pipelines import versions
 from pipelines.cancellation import Cancellation, Cancelled
-from pipelines.errors import BatchgaugeError, LedgerError, ModelError, SpecError
+from pipelines.errors import BatchgaugeError, LedgerError, ModelError, SpecError, storable
 from pipelines.versions import Version
 
 if TYPE_CHECKING:
@@ -154,9 +154,7 @@ class _Turn:
             self._end(outcome, f"{self._record.reason}\nmodel {self._file} was changed meanwhile: {culprit}")
 
     def _end(self, outcome: RetrainOutcome, reason: str) -> None:
-        # Somebody else's words may hold what is no UTF-8, such as a file name, or NUL: a ledger could not keep them.
-        kept = reason.encode(errors="backslashreplace").decode().replace("\0", "\ufffd")
-        self._record = replace(self._record, outcome=outcome, reason=kept)
+        self._record = replace(self._record, outcome=outcome, reason=storable(reason))
 
     def _attempt(self, cancellation: Cancellation, term_seconds: float) -> None:
         # What can be known before training is asked before training.

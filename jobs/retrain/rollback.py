@@ -15,7 +15,7 @@ from jobs.retrain.switching import Move, chain, put_in_place
 from jobs.spec import JobSpec
 from monitoring.ledger import Cause, InPlace, Ledger, ModelId, RetrainOutcome, RetrainRecord
 from pipelines import versions
-from pipelines.errors import ModelError
+from pipelines.errors import ModelError, storable
 
 
 def roll_back(ledger: Ledger, spec: JobSpec, environment: Environment) -> RetrainResult:
@@ -42,7 +42,7 @@ def roll_back(ledger: Ledger, spec: JobSpec, environment: Environment) -> Retrai
         try:
             put_in_place(ledger, record, move)
         except ModelError as error:
-            failed = replace(record, outcome=RetrainOutcome.FAILED, reason=str(error))
+            failed = replace(record, outcome=RetrainOutcome.FAILED, reason=storable(str(error)))
             ledger.finish_retrain(replace(failed, finished_at=max(time(), now)))
             raise
         ended = replace(record, after=move.model, outcome=RetrainOutcome.ROLLED_BACK, finished_at=max(time(), now))

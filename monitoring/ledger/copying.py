@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Table, func, insert, select, text
 
 from monitoring.ledger import jobs, locks, schema
 from monitoring.ledger.store import Store
-from pipelines.errors import LedgerError
+from pipelines.errors import LedgerError, storable
 
 _TABLES = tuple(table for table in schema.metadata.sorted_tables if table is not schema.ledger)
 _ROWS = 5_000
@@ -47,7 +47,7 @@ def _storable(row: dict[str, Any], dialect: str) -> dict[str, Any]:
     """The row as that kind of database can have it: PostgreSQL has no NUL in a text."""
     if dialect != "postgresql":
         return row
-    return {name: value.replace("\0", "\ufffd") if isinstance(value, str) else value for name, value in row.items()}
+    return {name: storable(value) if isinstance(value, str) else value for name, value in row.items()}
 
 
 def _copy_table(source: Connection, target: Connection, table: Table) -> int:
