@@ -27,10 +27,8 @@ class Push:
     job: str
     destinations: tuple[str, ...]
     error: str | None
-    permanent: bool = False
-    """Of an error: whether the gateway refused this job's state, and may well take another's."""
-    unanswered: bool = False
-    """Of an error: whether the gateway said nothing at all."""
+    unavailable: bool = False
+    """Of an error: whether the gateway takes nothing at present, whosever it is."""
 
     def sentence(self) -> str:
         """For a person."""
@@ -64,7 +62,7 @@ def push_job(ledger: Ledger, job: str, environment: Environment, *, deadline_sec
     try:
         delivery = deliver_job(ledger, job, environment, deadline_seconds=deadline_seconds)
     except PushError as error:
-        return Push(job, (), str(error), permanent=error.permanent, unanswered=error.unanswered)
+        return Push(job, (), str(error), unavailable=error.unavailable)
     return Push(job, tuple(delivery.destinations), None)
 
 
@@ -80,20 +78,20 @@ def _follow(ledger: Ledger, job: str, environment: Environment) -> None:
 def push_jobs(ledger: Ledger, jobs: Iterable[str], environment: Environment, *, only_owed: bool) -> list[Push]:
     """Push the state of several jobs; one that can't be pushed doesn't stop the others.
 
-    A gateway that did not answer is waited for once: of the jobs that come after, each has a second. Raises `LedgerError` for a
+    A gateway that takes nothing is waited for once: of the jobs that come after, each has a second. Raises `LedgerError` for a
     job that the ledger doesn't know, before any is pushed.
     """
     gateways = {job: environment.redirected(job, ledger.definition(job).destination).gateway for job in jobs}
-    silent: set[str | None] = set()
+    unavailable: set[str | None] = set()
     pushes = []
     for job, gateway in gateways.items():
         if only_owed and not settled_state(ledger, job).owed:
             continue
-        push = push_job(ledger, job, environment, deadline_seconds=_SHORT_SECONDS if gateway in silent else None)
-        if push.unanswered:
-            silent.add(gateway)
+        push = push_job(ledger, job, environment, deadline_seconds=_SHORT_SECONDS if gateway in unavailable else None)
+        if push.unavailable:
+            unavailable.add(gateway)
         elif not push.error:
-            silent.discard(gateway)
+            unavailable.discard(gateway)
         pushes.append(push)
     return pushes
 

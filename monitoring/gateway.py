@@ -153,7 +153,7 @@ class Gateway:
             await self._sleep(delay)
         tried = f"{attempts} attempt{'s' * (attempts != 1)} within {seconds:.2g} s"
         message = f"{self.url}: {failure} ({tried}); is the gateway up?"
-        raise PushError(message, permanent=False, unanswered=cause is not None) from cause
+        raise PushError(message, permanent=False, unavailable=True) from cause
 
     async def _exchange(self, request: httpx.Request, limit_bytes: int) -> _Answer:
         """One request and its whole answer, on a connection of its own."""

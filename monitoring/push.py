@@ -126,8 +126,8 @@ def _send(ledger: Ledger, state: JobState, at: float, credentials: Credentials |
         failures.append(error)
     if failures:
         message = f"job {job!r}: " + "; ".join(map(str, failures))
-        permanent, unanswered = all(one.permanent for one in failures), any(one.unanswered for one in failures)
-        raise PushError(message, permanent=permanent, unanswered=unanswered) from failures[0]
+        permanent, unavailable = all(one.permanent for one in failures), any(one.unavailable for one in failures)
+        raise PushError(message, permanent=permanent, unavailable=unavailable) from failures[0]
     return tuple(sent)
 
 

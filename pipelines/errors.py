@@ -52,13 +52,14 @@ class PushError(BatchgaugeError):
     """The state was not delivered.
 
     `permanent` says that trying again can't help (the gateway refused the request);
-    otherwise the state stays owed and whoever comes next delivers it. `unanswered`: the gateway said nothing at all.
+    otherwise the state stays owed and whoever comes next delivers it. `unavailable`: the gateway takes nothing at
+    present, whatever is sent.
     """
 
-    def __init__(self, message: str, *, permanent: bool, unanswered: bool = False) -> None:
+    def __init__(self, message: str, *, permanent: bool, unavailable: bool = False) -> None:
         super().__init__(message)
         self.permanent = permanent
-        self.unanswered = unanswered
+        self.unavailable = unavailable
 
 
 def storable(words: str) -> str:

@@ -111,6 +111,17 @@ def test_a_gateway_that_is_down_is_asked_once_for_all_jobs(known: Ledger, enviro
     assert url in refused.errors[0]
 
 
+def test_a_push_in_progress_does_not_stand_in_the_others_way(
+    known: Ledger, environment: Environment, pushgateway: Server
+) -> None:
+    """It says nothing of the gateway."""
+    pushing(known, pushgateway.url, timeout_seconds=0.3)
+    with known.lock("push", "a"):
+        result = sync(known, environment).once()
+    assert result.pushed == ("b", "c")
+    assert len(result.errors) == 1
+
+
 def test_by_hand_a_silent_gateway_is_waited_for_once(
     known: Ledger, environment: Environment, pushgateway: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

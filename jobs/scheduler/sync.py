@@ -113,7 +113,7 @@ class Sync:
             if _gateway_is_behind(state, destination, groups) or _textfile_is_behind(state, destination):
                 push = push_job(self._ledger, state.definition.job, self._environment)
                 yield state.definition.job, push.error
-                if push.error and not push.permanent:
+                if push.unavailable:
                     return
 
     def _pushed(self, job: str) -> tuple[str, str | None]:
