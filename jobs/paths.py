@@ -10,7 +10,7 @@ from glob import escape
 from pathlib import Path, PurePath
 from string import Formatter
 
-from pipelines.uris import SUFFIXES, matches
+from pipelines.uris import SUFFIXES, finds
 
 _MAGIC = re.compile(r"[*?\[]")
 _EACH = re.compile(r"\[!?\]?[^\]]*\]|[*?]")
@@ -71,4 +71,4 @@ def reads(path: str, written: Iterable[PurePath]) -> bool:
     if not _MAGIC.search(path):
         return any(PurePath(path) in (file, *file.parents) for file in written)
     pattern = PurePath(path).parts
-    return any(matches(file.parts[:depth], pattern) for file in written for depth in range(1, len(file.parts) + 1))
+    return any(finds(pattern, file.parts) for file in written)

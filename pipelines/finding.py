@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from pipelines.errors import DataError
 from pipelines.objects import ObjectPath, Place, place
-from pipelines.uris import SUFFIXES, is_uri, matches
+from pipelines.uris import SUFFIXES, finds, is_uri, matches
 
 
 class InputFile(NamedTuple):
@@ -44,7 +44,7 @@ def find_files(path: str) -> tuple[InputFile, ...]:
 def relative_if_found(path: str, source: str) -> str | None:
     """The `InputFile.relative` of the file if `find_files(path)` found it; None if it would not. Both are absolute."""
     steps, pattern = PurePosixPath(source).parts, PurePosixPath(path).parts
-    if not any(matches(steps[:depth], pattern) for depth in range(1, len(steps) + 1)):
+    if not finds(pattern, steps):
         return None
     literal = len(pattern) - 1 if pattern == steps else len(pattern)
     constant = next((index for index, step in enumerate(pattern) if glob.has_magic(step)), literal)

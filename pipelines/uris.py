@@ -59,6 +59,11 @@ def without_secrets(text: str) -> str:
     return _SECRET.sub(lambda found: "://***@" if found[0].startswith(":") else "?***", text) if "://" in text else text
 
 
+def finds(pattern: tuple[str, ...], steps: tuple[str, ...]) -> bool:
+    """Whether a glob fits a path, or a folder that it is in."""
+    return any(matches(steps[:depth], pattern) for depth in range(1, len(steps) + 1))
+
+
 def matches(steps: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
     """Whether a path fits a glob, step by step; `**` stands for any number of steps."""
     if not pattern:
