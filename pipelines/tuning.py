@@ -50,10 +50,12 @@ def measured(
     deadline = clock() + budget_seconds
     trials: list[BatchTrial] = []
 
-    def attempt(size: int, share: float) -> None:
+    def attempt(size: int, share: float) -> BatchTrial | None:
         seconds = _seconds(infer, size, clock() + share, clock)
-        if seconds is not None:
-            trials.append(BatchTrial(size, seconds))
+        if seconds is None:
+            return None
+        trials.append(BatchTrial(size, seconds))
+        return trials[-1]
 
     for position, size in enumerate(sizes):
         left = deadline - clock()
@@ -71,10 +73,10 @@ def measured(
         attempt(fewer, deadline - clock())
     while limit_seconds is not None and _late(first.seconds, limit_seconds) and first.rows > 1:
         fitting = max(1, min(int(first.rows * limit_seconds / first.seconds), first.rows // 2))
-        attempt(2 ** (fitting.bit_length() - 1), 0.0)
-        if trials[-1] is first:
+        smaller = attempt(2 ** (fitting.bit_length() - 1), 0.0)
+        if smaller is None:
             break
-        first = trials[-1]
+        first = smaller
     return tuple(trials)
 
 
