@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from shlex import quote
 from types import FrameType
 from typing import Any
 
@@ -168,7 +167,7 @@ def status_table(status: Status) -> Group:
         why = " (the last one was killed)" if status.killed else ""
         log = status.folder / _LOG
         said = (Text(f"the last one in the background has ended, what it said is in {log}"),) if log.exists() else ()
-        up = f"batchgauge stack up --folder {quote(str(status.folder))}"
+        up = stack_record.command("up", status.folder)
         return Group(Text(f"no stack runs in {status.folder}{why}; '{up}' starts one"), *said)
     state = f"process {status.record.pid}" + ("" if status.record.ready else ", not ready yet")
     heading = f"stack in {status.folder}, {state if status.record.pid else 'just starting or ending'}"

@@ -79,7 +79,7 @@ def check_labels(labels: Iterable[str]) -> None:
         if not names.LABEL_NAME.fullmatch(label):
             raise ValueError(f"{label!r} is not a label name: use letters, digits and _, not starting with a digit or __")
         if label in names.RESERVED_LABELS:
-            raise ValueError(f"label {label!r} is used by the metrics themselves; choose another name")
+            raise ValueError(f"label {label!r} is used by the metrics or the alerts themselves; choose another name")
 
 
 def number(value: float) -> str:

@@ -105,14 +105,18 @@ def locked(folder: Path, *, wait_seconds: float = 0.0) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=wait_seconds, poll_interval=0.05)
     except Timeout as error:
-        down = f"batchgauge stack down --folder {quote(str(folder))}"
-        raise StackRuns(f"a stack runs in {folder} already ({_whose(folder)}); '{down}' ends it") from error
+        raise StackRuns(f"a stack runs in {folder} already ({_whose(folder)}); '{command('down', folder)}' ends it") from error
     except OSError as error:
         raise unusable(folder, error) from error
     try:
         yield
     finally:
         lock.release()
+
+
+def command(verb: str, folder: Path) -> str:
+    """What to type to have that done with the stack of this folder."""
+    return f"batchgauge stack {verb} --folder {quote(str(folder))}"
 
 
 def unusable(folder: Path, error: OSError) -> StackError:

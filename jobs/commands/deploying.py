@@ -33,6 +33,7 @@ def stack_up(
     It stays until it is interrupted (or ended by 'stack down'), and keeps its data. If one of them dies, all end.
     """
     from jobs import stack
+    from monitoring import stack_record
 
     def show(status: stack.Status) -> None:
         printing.show(stack.status_table(status), status.document(), as_json=False)
@@ -41,8 +42,7 @@ def stack_up(
     place = folder or stack.default_folder(read_environment())
     if detach:
         show(stack.up_detached(place, interval=scrape_interval, textfiles=textfiles))
-        down = f"batchgauge stack down{f' --folder {folder}' if folder else ''}"
-        printing.say(f"It runs in the background; '{down}' ends it.")
+        printing.say(f"It runs in the background; '{stack_record.command('down', place)}' ends it.")
     else:
         stack.up(place, interval=scrape_interval, textfiles=textfiles, say=printing.say, show=show)
 
