@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 
-_LOOK_SECONDS = 0.2
+from jobs.examples.waiting import until
+
 _ANSWER_SECONDS = 30.0  # the demo's runs have the machine's cores
 
 PENDING, FIRING, DELIVERED, RESOLVED, WITHDRAWN = "pending", "firing", "delivered", "resolved", "withdrawn"
@@ -72,11 +72,11 @@ class Watch:
 
     def until(self, state: str, *, timeout_seconds: float) -> bool:
         """Look until it has come to this; False when it hasn't in time."""
-        deadline = time.monotonic() + timeout_seconds
-        while state not in self.seen and time.monotonic() < deadline:
-            self.look()
-            time.sleep(_LOOK_SECONDS)
-        return state in self.seen
+
+        def has() -> bool:
+            return state in self.seen or state in self.look()
+
+        return until(has, timeout_seconds=timeout_seconds)
 
     def _is_delivered(self) -> bool:
         matchers = {"filter": [f'alertname="{self.alert}"', f'job="{self.job}"']}

@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
-from time import monotonic, sleep, time
+from time import monotonic, time
 
 from rich.table import Table
 from rich.text import Text
@@ -33,6 +33,7 @@ from jobs.examples import breast_cancer, digits
 from jobs.examples.alerts import DELIVERED, WITHDRAWN, Watch, alerts
 from jobs.examples.loop import Scheduler, scheduler, steps, until_retrained
 from jobs.examples.nights import dates
+from jobs.examples.waiting import until
 from jobs.progress import Silent
 from jobs.report import publish
 from jobs.report.facts import gather
@@ -123,11 +124,10 @@ def _servers(console: Console) -> Iterator[Loop | None]:
 
 
 def _await_scheduler(stack: Stack, address: str) -> None:
-    deadline = monotonic() + SCRAPE_SECONDS
-    while not any((target.address, target.health) == (address, "up") for target in stack.targets()):
-        if monotonic() > deadline:
-            return  # the table will show that it is down
-        sleep(0.1)
+    def is_up() -> bool:
+        return any((target.address, target.health) == (address, "up") for target in stack.targets())
+
+    until(is_up, timeout_seconds=SCRAPE_SECONDS)  # the table will show if it is down
 
 
 def _destination(gateway: str | None) -> dict[str, str]:
@@ -193,13 +193,13 @@ class Nights:
 
 def _await_zeros(prometheus: str, console: Console) -> None:
     """Zeros first, and seen: to Prometheus the rows of a first night before that would be no increase."""
-    deadline = monotonic() + SCRAPE_SECONDS
     with Source(prometheus) as source:
-        while len(source.instant(names.REQUESTS.name, at=time())) < len(EXAMPLES):
-            if monotonic() > deadline:
-                console.print(f"[yellow]Prometheus has not scraped the jobs within {SCRAPE_SECONDS:g} s[/]")
-                return
-            sleep(0.1)
+
+        def are_there() -> bool:
+            return len(source.instant(names.REQUESTS.name, at=time())) >= len(EXAMPLES)
+
+        if not until(are_there, timeout_seconds=SCRAPE_SECONDS):
+            console.print(f"[yellow]Prometheus has not scraped the jobs within {SCRAPE_SECONDS:g} s[/]")
 
 
 _WIDTHS = (11, 14, 8, 7, 9, 20, 20, 0)

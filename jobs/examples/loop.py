@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from jobs.examples.alerts import DELIVERED, FIRING, PENDING, RESOLVED, WITHDRAWN, Watch
+from jobs.examples.waiting import until
 from monitoring.dying import with_parent
 from monitoring.ledger import Ledger, RetrainOutcome, RetrainRecord
 
-_LOOK_SECONDS = 0.2
 _END_SECONDS = 60.0
 
 
@@ -61,7 +60,7 @@ def until_retrained(ledger: Ledger, job: str, *, timeout_seconds: float) -> Retr
         latest = next(iter(ledger.retrains(job, limit=1)), None)
         return latest if latest and latest.outcome else None
 
-    return _until(ended, timeout_seconds)
+    return until(ended, timeout_seconds=timeout_seconds)
 
 
 def steps(watch: Watch, running: Scheduler, record: RetrainRecord | None) -> list[tuple[datetime, str, str]]:
@@ -81,13 +80,6 @@ def steps(watch: Watch, running: Scheduler, record: RetrainRecord | None) -> lis
 def _verdict(record: RetrainRecord) -> str:
     called = f"{record.after.version}, " if record.after and record.outcome is RetrainOutcome.PROMOTED else ""
     return called + (record.reason or "").partition("\n")[0]
-
-
-def _until(found: Callable[[], RetrainRecord | None], timeout_seconds: float) -> RetrainRecord | None:
-    deadline = time.monotonic() + timeout_seconds
-    while not (record := found()) and time.monotonic() < deadline:
-        time.sleep(_LOOK_SECONDS)
-    return record
 
 
 _MEANINGS = {
