@@ -12,7 +12,8 @@ from jobs import cron
 from monitoring.gateway import checked_url
 from monitoring.names import LABEL_NAME, RESERVED_LABELS
 from pipelines.errors import PushError
-from pipelines.settings import Entrypoint, LocalPath, Settings, Text
+from pipelines.settings import Settings
+from pipelines.values import Entrypoint, LocalPath, Text
 
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 _DURATION_PATTERN = r"^(\d+d)?(\d+h)?(\d+m)?(\d+s)?$"

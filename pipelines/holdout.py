@@ -16,8 +16,9 @@ from pipelines.errors import DataError, ModelError
 from pipelines.labels import UNLABELLED, Labels, listed
 from pipelines.quality import ClassCounts, Counts, Task
 from pipelines.report import HoldoutReport, SliceReport
-from pipelines.settings import ClassName, HoldoutSettings
+from pipelines.settings import HoldoutSettings
 from pipelines.slice_counts import SliceCounts
+from pipelines.values import ClassName
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from pipelines.errors import DataError
 from pipelines.quality import Counts
-from pipelines.settings import ClassName
+from pipelines.values import ClassName
 
 UNLABELLED = -1
 _UNKNOWN = -2

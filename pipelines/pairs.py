@@ -12,9 +12,10 @@ from pipelines import slice_counts, slices
 from pipelines.holdout import HoldoutCounter
 from pipelines.labels import UNLABELLED, Labels
 from pipelines.quality import Counts, Task
-from pipelines.settings import ClassName, HoldoutSettings
+from pipelines.settings import HoldoutSettings
 from pipelines.slice_counts import SliceCounts
 from pipelines.slices import Coded
+from pipelines.values import ClassName
 
 
 @dataclass(frozen=True, slots=True, eq=False)

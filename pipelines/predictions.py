@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from pipelines.errors import ModelError
-from pipelines.settings import ClassName, ModelSettings
+from pipelines.settings import ModelSettings
+from pipelines.values import ClassName
 
 Array = np.ndarray[Any, Any]
 

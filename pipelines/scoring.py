@@ -27,7 +27,8 @@ from pipelines.objects import place
 from pipelines.planning import Part
 from pipelines.predictions import Predictions, class_names, decode
 from pipelines.report import BatchTrial, ModelReport, PartReport, Reason
-from pipelines.settings import ClassName, PipelineSettings
+from pipelines.settings import PipelineSettings
+from pipelines.values import ClassName
 from pipelines.warming import Walk
 
 _DEFAULT_BATCH_ROWS = 1024

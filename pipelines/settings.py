@@ -10,20 +10,16 @@ from __future__ import annotations
 from typing import Annotated, Literal, Self
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
     FiniteFloat,
     StrictBool,
-    StrictInt,
     StrictStr,
     model_validator,
 )
 
-from pipelines import uris
-
-Auto = Literal["auto"]
+from pipelines.values import Auto, ClassName, Entrypoint, Location, Text
 
 
 class Settings(BaseModel):
@@ -32,35 +28,6 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-def _entrypoint(value: str) -> str:
-    target, colon, name = value.rpartition(":")
-    if not colon or not target or not name.isidentifier():
-        message = "must look like 'file.py:name' or 'package.module:name'"
-        raise ValueError(message)
-    return value
-
-
-def _no_nul(value: str) -> str:
-    if "\0" in value:
-        message = "must not have a NUL character in it: no path has"
-        raise ValueError(message)
-    return value
-
-
-def _not_blank(value: str) -> str:
-    if not value.strip():
-        message = "must not be empty"
-        raise ValueError(message)
-    return value
-
-
-Entrypoint = Annotated[StrictStr, AfterValidator(_entrypoint), AfterValidator(_no_nul)]
-Text = Annotated[StrictStr, AfterValidator(_not_blank)]
-Location = Annotated[Text, AfterValidator(_no_nul), AfterValidator(uris.checked)]
-"""A path, or a URI in an object store."""
-LocalPath = Annotated[Text, AfterValidator(_no_nul), AfterValidator(uris.local)]
-"""A path on this machine."""
-ClassName = Annotated[StrictInt, Field(ge=-(2**63), lt=2**63)] | StrictBool | StrictStr
 REJECTS_COLUMNS = ("reason", "source", "row")
 """What a rejects file has beside the id columns."""
 

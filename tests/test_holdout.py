@@ -17,7 +17,8 @@ from pipelines.errors import DataError, ModelError
 from pipelines.holdout import HoldoutCounter, HoldoutCounts
 from pipelines.quality import Task, wilson
 from pipelines.report import HoldoutReport, SliceReport
-from pipelines.settings import ClassName, HoldoutSettings
+from pipelines.settings import HoldoutSettings
+from pipelines.values import ClassName
 
 DIGITS: tuple[ClassName, ...] = tuple(range(4))
 SLICES: list[Any] = ["scanner", {"column": "ink", "bins": [4.5, 5.5]}, ["scanner", {"column": "ink", "bins": [4.5, 5.5]}]]

@@ -10,8 +10,8 @@ import pytest
 
 from pipelines.errors import DataError
 from pipelines.labels import UNLABELLED, Labels
-from pipelines.settings import ClassName
 from pipelines.slices import plain
+from pipelines.values import ClassName
 
 
 def indexes(labels: Labels, array: pa.Array) -> list[int]:

@@ -20,8 +20,9 @@ from pipelines import finding, planning
 from pipelines.cancellation import Cancellation, Cancelled
 from pipelines.report import BatchTrial, RunReport, TuningReport
 from pipelines.scoring import Scorer
-from pipelines.settings import Auto, BatchSettings
+from pipelines.settings import BatchSettings
 from pipelines.settling import Question, settle
+from pipelines.values import Auto
 from tests.tiny_job import TinyJob
 
 NIGHT = "2026-11-20"

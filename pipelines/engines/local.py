@@ -13,7 +13,7 @@ import torch
 from pipelines.cancellation import Cancellation, Cancelled
 from pipelines.engines import GATHER_AT_MOST, GATHER_SECONDS, Function, Item, Rest, Result
 from pipelines.engines.allocation import keep_freed_memory
-from pipelines.settings import Auto
+from pipelines.values import Auto
 
 _WAKE_SECONDS = 0.1
 """How long the consumer waits at a stretch, so that a signal is handled soon."""

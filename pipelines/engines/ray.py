@@ -18,7 +18,7 @@ from pipelines.engines.ray_cluster import capacity
 from pipelines.engines.ray_pool import DROP_SECONDS, WAKE_SECONDS, Heard, Lost, Pool
 from pipelines.engines.ray_worker import Answer, Usage
 from pipelines.errors import EngineError
-from pipelines.settings import Auto
+from pipelines.values import Auto
 
 _TRIES = 3
 """A part that was in hand so often when its worker died is likely to be what it died of."""
