@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import platform
 import resource
 import threading
@@ -16,6 +17,7 @@ import torch
 from pipelines.cancellation import Cancellation, Cancelled
 from pipelines.engines import Engine, Function, Rest, Result
 from pipelines.engines.local import LocalEngine
+from pipelines.engines.ray_worker import Lesson, Worker
 from tests.polling import poll
 from tests.ray_nodes import RayNodes
 
@@ -122,6 +124,25 @@ def test_after_a_request_to_stop_no_part_is_taken_and_those_in_hand_are_kept(eng
     kept = list(chain.from_iterable(results))
     assert sorted([0, *kept]) == sorted(map(int, names(tmp_path)))
     assert len(kept) < 10
+
+
+def test_a_request_to_stop_that_overtakes_what_is_to_be_done_is_heard() -> None:
+    """It is for that lesson: for the one before it says nothing, and the next one is free of it."""
+    worker = Worker(1)
+    worker.learn(Lesson(1, pickle.dumps(_first)))
+    worker.stop(2, "SIGTERM", 60.0)
+    assert worker.work(7).result == 7
+    worker.learn(Lesson(2, pickle.dumps(_first)))
+    assert worker.work(7).dropped
+    worker.stop(1, "late", 60.0)
+    worker.learn(Lesson(3, pickle.dumps(_first)))
+    assert worker.work(7).result == 7
+    worker.stop(3, "SIGTERM", 60.0)
+    assert worker.work(7).dropped
+
+
+def _first(part: int, _cancellation: Cancellation) -> int:
+    return part
 
 
 def test_a_dropped_part_is_no_result_and_no_error(engine: Engine) -> None:

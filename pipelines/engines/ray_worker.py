@@ -64,6 +64,7 @@ class Worker:
     def __init__(self, threads: int) -> None:
         keep_freed_memory()
         self._threads = threads
+        self._cancellations: dict[int, Cancellation] = {}
         self._cancellation = Cancellation()
         self._lesson = 0
         self._function: Any = None
@@ -74,8 +75,10 @@ class Worker:
 
     def learn(self, lesson: Lesson) -> None:
         """Do that with the parts to come."""
-        self._cancellation = Cancellation()
         self._lesson, self._function = lesson
+        self._cancellation = self._cancellations.setdefault(lesson.number, Cancellation())
+        for number in [one for one in list(self._cancellations) if one < lesson.number]:
+            del self._cancellations[number]
 
     def work(self, part: object) -> Answer:
         """Apply the function to a part. An error is an answer too: Ray would wrap it in one of its own."""
@@ -93,9 +96,12 @@ class Worker:
             return Answer(_usage(), error=_sendable(error))
 
     def stop(self, lesson: int, reason: str, grace_seconds: float) -> None:
-        """Take no new part of this lesson's, and drop the one in hand when the grace is over."""
-        if lesson == self._lesson:
-            self._cancellation.request(reason, grace_seconds=grace_seconds)
+        """Take no new part of this lesson's, and drop the one in hand when the grace is over.
+
+        It comes by another thread than the lesson, and may come first.
+        """
+        if lesson >= self._lesson:
+            self._cancellations.setdefault(lesson, Cancellation()).request(reason, grace_seconds=grace_seconds)
 
 
 def _usage() -> Usage:
